@@ -1,0 +1,28 @@
+//! The pure core: what a signed policy is, when it may be believed, and what it says of an agent.
+//!
+//! ```text
+//! bytes ─▶ Document::parse ─▶ verify(document, keys, now) ─▶ VerifiedPolicy ─▶ decide(…, agent, now) ─▶ Decision
+//! ```
+//!
+//! Nothing here knows Kubernetes, a runtime, a network, a file or a clock: time is an argument. It builds alone
+//! with `--no-default-features`.
+
+pub mod agent;
+pub mod canonical;
+pub mod decision;
+pub mod document;
+pub mod keys;
+pub mod pattern;
+pub mod reason;
+pub mod sign;
+pub mod verify;
+pub mod version;
+
+pub use agent::AgentSpec;
+pub use decision::{Decision, PolicyRef, Subject, Violation, decide};
+pub use document::{Document, Fault, Format, Status};
+pub use keys::{KeyFault, KeyRing, PublicKey, Revocation, TrustedKey};
+pub use pattern::Pattern;
+pub use reason::Reason;
+pub use verify::{Refusal, VerifiedPolicy, verify};
+pub use version::Version;
