@@ -4,7 +4,7 @@
 //! bytes ─▶ Document::parse ─▶ verify(document, keys, now) ─▶ VerifiedPolicy ─▶ decide(…, agent, now) ─▶ Decision
 //! ```
 //!
-//! Nothing here knows Kubernetes, a runtime, a network, a file or a clock: time is an argument. It builds alone
+//! Nothing here knows the cluster, a runtime, a network, a file or a clock: time is an argument. It builds alone
 //! with `--no-default-features`.
 
 pub mod agent;
@@ -19,10 +19,11 @@ pub mod verify;
 pub mod version;
 
 pub use agent::AgentSpec;
-pub use decision::{Decision, PolicyRef, Subject, Violation, decide};
-pub use document::{Document, Fault, Format, Status};
+pub use decision::{Decision, Enforced, PolicyRef, Subject, Violation, decide, judge};
+pub use document::{Document, Fault, Format, MAX_DOCUMENT_BYTES, Status};
 pub use keys::{KeyFault, KeyRing, PublicKey, Revocation, TrustedKey};
 pub use pattern::Pattern;
 pub use reason::Reason;
+pub use sign::{PrivateKey, sign};
 pub use verify::{Refusal, VerifiedPolicy, verify};
 pub use version::Version;
