@@ -328,3 +328,7 @@ fn differences(seen: &ValidatingWebhook, desired: &ValidatingWebhook) -> Vec<&'s
     }
     differing
 }
+
+#[cfg(test)]
+#[path = "registration_tests.rs"]
+mod tests;
