@@ -1,1 +1,4 @@
-fn main() {}
+//! Dispatch only.
+fn main() -> anyhow::Result<()> {
+    sekuire_policy::cli::run()
+}
