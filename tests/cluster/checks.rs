@@ -16,7 +16,7 @@ use kube::{
 use super::{
     Cluster, GitRepo, User,
     guard::{self, Process, group_runs},
-    server::has_controller_manager,
+    programs::has_controller_manager,
     shared,
     skip::skip,
 };
@@ -83,6 +83,17 @@ async fn kubectl_applies_manifests_and_its_failures_are_kept() {
     let missing = cluster.kubectl(["get", "cm", "d", "-n", &namespace]).await;
     assert!(missing.command.starts_with("kubectl get cm d -n "));
     assert!(missing.refused().contains("\"d\" not found"));
+}
+
+#[tokio::test]
+async fn the_kinds_of_the_project_are_served_and_explained() {
+    let cluster = shared().await;
+    cluster.install_crds().await;
+    let kinds = cluster.kubectl(["api-resources", "--categories=sekuire", "-o", "name", "--no-headers"]).await.ok();
+    assert_eq!(kinds.lines().count(), 5, "{kinds}");
+    let field = "workspacepolicy.spec.document.content.agent.models";
+    let said = cluster.kubectl(["explain", field]).await.ok();
+    assert!(said.contains("allowed_providers"), "{said}");
 }
 
 #[tokio::test]

@@ -58,6 +58,7 @@ struct Guard {
 }
 
 static GUARD_PROCESS: LazyLock<Mutex<Guard>> = LazyLock::new(|| {
+    #[allow(clippy::zombie_processes, reason = "it outlives us by design")]
     let mut child = Command::new("sh")
         .args(["-c", GUARD, "guard"])
         .current_dir("/")

@@ -21,6 +21,7 @@ pub(crate) mod git;
 pub(crate) mod guard;
 mod pki;
 mod ports;
+pub(crate) mod programs;
 pub(crate) mod server;
 pub(crate) mod skip;
 

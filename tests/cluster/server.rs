@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Mutex, OnceLock,
+        Mutex,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -18,13 +18,14 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::{process::Command, sync::OnceCell};
 
 use super::{
     command::{Ran, run},
     guard::{self, Process},
     pki::{Pki, User},
     ports::Port,
+    programs::programs,
 };
 
 /// How long a program may take to answer. It takes about two seconds on an idle machine; a busy one gets all of this.
@@ -77,6 +78,7 @@ pub(crate) struct Cluster {
     pki: Pki,
     kubeconfigs: Mutex<HashMap<&'static str, PathBuf>>,
     namespaces: AtomicU32,
+    crds: OnceCell<()>,
     // the last: everything in it is in use until here
     folder: TempDir,
 }
@@ -106,6 +108,7 @@ impl Cluster {
             pki: Pki::create(folder.path()),
             kubeconfigs: Mutex::default(),
             namespaces: AtomicU32::new(0),
+            crds: OnceCell::new(),
             folder,
         }
     }
@@ -227,6 +230,29 @@ impl Cluster {
         let api: Api<Namespace> = Api::all(self.client().await);
         api.create(&PostParams::default(), &namespace).await.expect("create a namespace");
         name
+    }
+
+    /// Applies `crds/` and waits until the kinds are served. Whoever comes second finds it done.
+    pub(crate) async fn install_crds(&self) {
+        let install = async || {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
+            self.kubectl(["apply", "--server-side", "-f", folder]).await.ok();
+            self.kubectl(["wait", "--for=condition=Established", "--timeout=60s", "-f", folder]).await.ok();
+            // `kubectl explain` reads the description of the API, which follows a moment later
+            while !self.describes(folder).await {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        self.crds.get_or_init(install).await;
+    }
+
+    /// Whether the description of the API names all kinds of the files `GROUP_PLURAL.yaml`.
+    async fn describes(&self, folder: &str) -> bool {
+        let described = self.kubectl(["get", "--raw", "/openapi/v3/apis/sekuire.ai/v1alpha1"]).await.stdout;
+        fs::read_dir(folder).expect("the folder of the CRDs").flatten().all(|file| {
+            let name = file.file_name().to_string_lossy().replace(".yaml", "");
+            name.split_once('_').is_some_and(|(_, plural)| described.contains(&format!("/{plural}\"")))
+        })
     }
 
     // === faults
@@ -375,24 +401,6 @@ impl Drop for Cluster {
             }
         }
     }
-}
-
-/// The folder of the programs: `KUBEBUILDER_ASSETS`, or what `build.sh` builds or finds in its cache.
-fn programs() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/build.sh");
-        let output =
-            std::process::Command::new(&script).output().unwrap_or_else(|e| panic!("run {}: {e}", script.display()));
-        let why = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {why}", script.display());
-        PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
-    })
-}
-
-/// Whether there is a kube-controller-manager; envtest's folder of programs has none.
-pub(crate) fn has_controller_manager() -> bool {
-    programs().join("kube-controller-manager").exists()
 }
 
 fn tail(log: &str) -> &str {
