@@ -46,6 +46,9 @@ pub struct PolicyLedgerSpec {
     /// Repository (name of the PolicyRepository) that the accepted document came from.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub repository: String,
+    /// Path of the file in the repository.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
     /// Commit that the accepted document was seen in.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub commit: String,

@@ -25,3 +25,70 @@ pub fn pae(payload_type: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), body.len());
     [head.as_bytes(), body].concat()
 }
+
+/// What `signature` is made over: the text `policy_id:version:hash`.
+#[must_use]
+pub fn signature_input(policy_id: &str, version: &str, hash: &str) -> Vec<u8> {
+    format!("{policy_id}:{version}:{hash}").into_bytes()
+}
+
+/// The members of a document, each in its canonical form, so that hash, sealed document and digest, which share most
+/// of them, cost one canonicalisation.
+pub(super) struct Members<'a>(Vec<(&'a str, Vec<u8>)>);
+
+impl<'a> Members<'a> {
+    /// Takes a document that was checked: its member names are plain ASCII words (so that their order by bytes is their
+    /// order by UTF-16 units, and nothing in them is escaped), its numbers integers.
+    pub(super) fn of(document: &'a Value) -> Members<'a> {
+        let Value::Object(object) = document else { return Members(Vec::new()) };
+        let mut members: Vec<(&str, Vec<u8>)> =
+            object.iter().map(|(name, value)| (name.as_str(), jcs_of_checked(value))).collect();
+        members.sort_unstable_by_key(|(name, _)| *name);
+        Members(members)
+    }
+
+    /// `hash`: BLAKE3 of the canonical `content`, 64 hex.
+    pub(super) fn content_hash(&self) -> String {
+        let content = self.0.iter().find(|(name, _)| *name == "content");
+        blake3_hex(content.map_or(&[], |(_, value)| value))
+    }
+
+    /// What `document_signature` is made over.
+    pub(super) fn document_signature_input(&self) -> Vec<u8> {
+        pae(PAYLOAD_TYPE, &self.without(&["document_signature", "co_signatures", "signing_public_key"]))
+    }
+
+    /// The document digest, 64 hex: the sealed document without what changes when it is signed again.
+    pub(super) fn digest(&self) -> String {
+        blake3_hex(&self.without(&[
+            "document_signature",
+            "co_signatures",
+            "signing_public_key",
+            "signature",
+            "signing_key_id",
+            "updated_at",
+            "activated_at",
+        ]))
+    }
+
+    fn without(&self, left_out: &[&str]) -> Vec<u8> {
+        let mut body = Vec::with_capacity(self.0.iter().map(|(name, value)| name.len() + value.len() + 4).sum());
+        body.push(b'{');
+        for (name, value) in self.0.iter().filter(|(name, _)| !left_out.contains(name)) {
+            if body.len() > 1 {
+                body.push(b',');
+            }
+            body.push(b'"');
+            body.extend_from_slice(name.as_bytes());
+            body.extend_from_slice(b"\":");
+            body.extend_from_slice(value);
+        }
+        body.push(b'}');
+        body
+    }
+}
+
+#[allow(clippy::expect_used, reason = "writing to memory cannot fail, and a checked document holds no fractions")]
+fn jcs_of_checked(value: &Value) -> Vec<u8> {
+    jcs(value).expect("a checked value has a canonical form")
+}

@@ -4,7 +4,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::agent::AgentSpec;
+use super::document::Status;
+use super::reason::Reason;
+use super::rules::{Report, Rule};
 use super::verify::VerifiedPolicy;
+use super::words::quoted;
 
 /// Whose agent it is, as far as the cluster says so.
 #[derive(Clone, Copy, Debug)]
@@ -80,13 +84,112 @@ pub enum Enforced<'a> {
 }
 
 /// Decides on an agent.
+///
+/// Without a workspace nothing else can be judged, without a policy that holds at `now` no rule can; what the agent
+/// says of its workspace is reported beside the rest.
 #[must_use]
 pub fn decide(subject: &Subject<'_>, enforced: Enforced<'_>, agent: &AgentSpec, now: Timestamp) -> Decision {
-    todo!()
+    let Some(workspace) = subject.workspace else {
+        return Decision::refused(None, unbound(subject));
+    };
+    let mut report = Report(Vec::new());
+    if let Some(claimed) = agent.workspace.as_deref().filter(|claimed| *claimed != workspace) {
+        let message = format!(
+            "the agent says {}, but its namespace {} belongs to {}; leave it out or say the latter",
+            quoted(claimed),
+            quoted(subject.namespace),
+            quoted(workspace)
+        );
+        report.add(Rule::WorkspaceMismatch, "spec.workspace", claimed, "", message);
+    }
+    let policy = match enforced {
+        Enforced::Policy { policy, commit } => {
+            match unfit(policy, workspace, now) {
+                None => report.0.append(&mut policy.rules().judge(agent)),
+                Some((rule, why)) => report.absent(rule, subject, workspace, &why),
+            }
+            Some(PolicyRef::new(policy, commit))
+        }
+        Enforced::None { why } => {
+            report.absent(Rule::PolicyMissing, subject, workspace, why);
+            None
+        }
+    };
+    Decision { allowed: report.0.is_empty(), policy, violations: report.0, warnings: Vec::new() }
 }
 
 /// Holds an agent against the rules of a policy's content alone.
 #[must_use]
 pub fn judge(policy: &VerifiedPolicy, agent: &AgentSpec) -> Vec<Violation> {
-    todo!()
+    policy.rules().judge(agent)
+}
+
+/// Why a policy cannot decide. Whoever calls has looked at all of this; should a mistake be made there, the agent is
+/// refused.
+fn unfit(policy: &VerifiedPolicy, workspace: &str, now: Timestamp) -> Option<(Rule, String)> {
+    let id = policy.policy_id();
+    let time = |t: Option<Timestamp>| t.map(|t| t.to_string()).unwrap_or_default();
+    let missing = |why: String| Some((Rule::PolicyMissing, why));
+    if policy.workspace_id() != workspace {
+        return missing(format!("{id} is a policy of {}", quoted(policy.workspace_id())));
+    }
+    match policy.status() {
+        Status::Active => {}
+        Status::Draft => return missing(format!("version {} of {id} is a draft", policy.version())),
+        Status::Archived => return missing(format!("{id} was archived in version {}", policy.version())),
+    }
+    let key = policy.signing_key_id();
+    match policy.holds(now) {
+        Ok(()) => None,
+        Err(Reason::PolicyExpired) => {
+            Some((Rule::PolicyExpired, format!("{id} expired at {}", time(policy.expires_at()))))
+        }
+        Err(Reason::KeyNotYetValid) => {
+            missing(format!("the key {key} of {id} is not valid before {}", time(policy.holds_from())))
+        }
+        Err(_) => missing(format!("the key {key} of {id} is past its validity")),
+    }
+}
+
+fn unbound(subject: &Subject<'_>) -> Report {
+    let mut report = Report(Vec::new());
+    let message = format!(
+        "the namespace {} belongs to no workspace; expected the label sekuire.ai/workspace on it",
+        quoted(subject.namespace)
+    );
+    report.add(Rule::WorkspaceUnbound, NAMESPACE, subject.namespace, "", message);
+    report
+}
+
+const NAMESPACE: &str = "metadata.namespace";
+
+impl Report {
+    fn absent(&mut self, rule: Rule, subject: &Subject<'_>, workspace: &str, why: &str) {
+        let message = format!(
+            "the workspace {} has no policy in force, so no agent is admitted: {why}; publish an active version",
+            quoted(workspace)
+        );
+        self.add(rule, NAMESPACE, subject.namespace, "", message);
+    }
+}
+
+impl Decision {
+    fn refused(policy: Option<PolicyRef>, report: Report) -> Decision {
+        Decision { allowed: false, policy, violations: report.0, warnings: Vec::new() }
+    }
+}
+
+impl PolicyRef {
+    /// Names a policy.
+    #[must_use]
+    pub fn new(policy: &VerifiedPolicy, commit: Option<&str>) -> PolicyRef {
+        PolicyRef {
+            policy_id: policy.policy_id().to_owned(),
+            workspace_id: policy.workspace_id().to_owned(),
+            version: policy.version().to_string(),
+            hash: policy.hash().to_owned(),
+            signing_key_id: policy.signing_key_id().to_owned(),
+            commit: commit.map(str::to_owned),
+        }
+    }
 }

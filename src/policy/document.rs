@@ -6,10 +6,34 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::canonical::Members;
 use super::version::Version;
+
+mod json;
+mod peek;
+mod place;
+mod schema;
+mod time;
+mod yaml;
+
+pub use peek::{Peek, peek};
+use place::Problem;
+pub use time::parse as parse_time;
 
 /// The largest document, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+
+/// How deep lists and objects may be nested; the root is level 1.
+const MAX_DEPTH: usize = 32;
+
+const TOO_DEEP: &str = "nested too deep; a document has at most 32 levels";
+const NULL: &str = "null is not accepted; leave the member out, or give it a value";
+const NUMBER: &str = "expected a whole number from 0 to 9007199254740991 in plain decimal digits";
+
+/// Whether a number is one that every JSON implementation reads alike.
+const fn is_count(n: u64) -> bool {
+    n < 1 << 53
+}
 
 /// How a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +79,10 @@ impl Status {
             Status::Archived => "archived",
         }
     }
+
+    fn from_word(word: &str) -> Option<Status> {
+        [Status::Draft, Status::Active, Status::Archived].into_iter().find(|status| status.as_str() == word)
+    }
 }
 
 impl fmt::Display for Status {
@@ -94,6 +122,19 @@ impl std::error::Error for Fault {}
 #[derive(Clone, Debug)]
 pub struct Document {
     value: Value,
+    header: Header,
+}
+
+/// The members that verification asks for, taken out of the checked value.
+#[derive(Clone, Debug)]
+pub(super) struct Header {
+    pub(super) policy_id: Box<str>,
+    pub(super) workspace_id: Box<str>,
+    pub(super) signing_key_id: Box<str>,
+    pub(super) hash: Box<str>,
+    pub(super) version: Version,
+    pub(super) status: Status,
+    pub(super) expires_at: Option<Timestamp>,
 }
 
 impl Document {
@@ -102,7 +143,10 @@ impl Document {
     /// # Errors
     /// The first fault, with its place.
     pub fn parse(bytes: &[u8], format: Format) -> Result<Document, Fault> {
-        todo!()
+        let text = text(bytes)?;
+        let value = tree(text, format)?;
+        checked(&value, true).map_err(|problem| located(problem, text, format))?;
+        Document::of_checked(value)
     }
 
     /// Takes a document that was parsed elsewhere, e.g. what the API server gave back. As strict as [`Document::parse`].
@@ -110,7 +154,38 @@ impl Document {
     /// # Errors
     /// The first fault, without a line.
     pub fn from_value(value: Value) -> Result<Document, Fault> {
-        todo!()
+        bounded(&value)?;
+        checked(&value, true)?;
+        Document::of_checked(value)
+    }
+
+    fn of_checked(value: Value) -> Result<Document, Fault> {
+        let text = |name: &str| value.get(name).and_then(Value::as_str);
+        let header = || {
+            Some(Header {
+                policy_id: text("policy_id")?.into(),
+                workspace_id: text("workspace_id")?.into(),
+                signing_key_id: text("signing_key_id")?.into(),
+                hash: text("hash")?.into(),
+                version: text("version")?.parse().ok()?,
+                status: Status::from_word(text("status")?)?,
+                expires_at: text("expires_at").and_then(time::parse),
+            })
+        };
+        match header() {
+            Some(header) => Ok(Document { header, value }),
+            // The table says that all of this is there. Should it ever be wrong, the document is refused.
+            None => Err(whole("a required member is missing".to_owned())),
+        }
+    }
+
+    pub(super) fn into_parts(self) -> (Value, Header) {
+        (self.value, self.header)
+    }
+
+    /// A member that is a text.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.value.get(name).and_then(Value::as_str)
     }
 
     /// The document as it was read, its members in their order.
@@ -118,63 +193,142 @@ impl Document {
     pub fn value(&self) -> &Value {
         &self.value
     }
+
     /// `policy_id`
     #[must_use]
     pub fn policy_id(&self) -> &str {
-        todo!()
+        &self.header.policy_id
     }
+
     /// `workspace_id`
     #[must_use]
     pub fn workspace_id(&self) -> &str {
-        todo!()
+        &self.header.workspace_id
     }
+
     /// `version`
     #[must_use]
     pub fn version(&self) -> &Version {
-        todo!()
+        &self.header.version
     }
+
     /// `status`
     #[must_use]
     pub fn status(&self) -> Status {
-        todo!()
+        self.header.status
     }
+
     /// `signing_key_id`
     #[must_use]
     pub fn signing_key_id(&self) -> &str {
-        todo!()
+        &self.header.signing_key_id
     }
+
     /// `hash`
     #[must_use]
     pub fn hash(&self) -> &str {
-        todo!()
+        &self.header.hash
     }
+
     /// `expires_at`
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
-        todo!()
+        self.header.expires_at
     }
+
     /// The document digest: what two documents of one version must share, 64 hex.
     #[must_use]
     pub fn digest(&self) -> String {
-        todo!()
+        Members::of(&self.value).digest()
     }
 }
 
-/// What can be made out of a document that may be broken.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Peek {
-    /// `policy_id`, as far as it is a text.
-    pub policy_id: Option<String>,
-    /// `workspace_id`
-    pub workspace_id: Option<String>,
-    /// `version`
-    pub version: Option<String>,
-    /// `signing_key_id`
-    pub signing_key_id: Option<String>,
+/// Reads the text of a document that may still lack what signing adds.
+///
+/// # Errors
+/// The first fault, with its place.
+pub fn parse_unsigned(bytes: &[u8], format: Format) -> Result<Value, Fault> {
+    let text = text(bytes)?;
+    let value = tree(text, format)?;
+    checked(&value, false).map_err(|problem| located(problem, text, format))?;
+    Ok(value)
 }
 
-/// Reads, for a report only, what a broken document says of itself. Never fails.
-#[must_use]
-pub fn peek(bytes: &[u8], format: Format) -> Peek {
-    todo!()
+/// Holds a value against everything that is asked of a document that may still lack what signing adds.
+pub(in crate::policy) fn check_unsigned(value: &Value) -> Result<(), Fault> {
+    bounded(value)?;
+    Ok(checked(value, false)?)
+}
+
+fn whole(message: String) -> Fault {
+    Fault { path: String::new(), line: None, column: None, message }
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Fault> {
+    if bytes.len() > MAX_DOCUMENT_BYTES {
+        return Err(whole(format!("{} bytes long; a document has at most {MAX_DOCUMENT_BYTES}", bytes.len())));
+    }
+    let start = |message: &str| Fault { line: Some(1), column: Some(1), ..whole(message.to_owned()) };
+    if bytes.starts_with(b"\xEF\xBB\xBF") || bytes.starts_with(b"\xFE\xFF") || bytes.starts_with(b"\xFF\xFE") {
+        return Err(start("starts with a byte order mark; expected UTF-8 without one"));
+    }
+    std::str::from_utf8(bytes).map_err(|e| {
+        let valid = &bytes[..e.valid_up_to()];
+        let line = valid.iter().filter(|&&b| b == b'\n').count() + 1;
+        Fault { line: u32::try_from(line).ok(), ..whole("not UTF-8; expected text in UTF-8".to_owned()) }
+    })
+}
+
+fn tree(text: &str, format: Format) -> Result<Value, Fault> {
+    match format {
+        Format::Json => json::parse(text),
+        Format::Yaml => {
+            let value = yaml::parse(text)?;
+            // Escapes can make the same data longer in JSON, and as JSON it has to travel.
+            bounded(&value)?;
+            Ok(value)
+        }
+    }
+}
+
+/// The bound on what was not read as JSON text: the size that it has as such. Bounds the depth too, with a parser's
+/// own limit in mind: whoever made the value has already recursed through it.
+fn bounded(value: &Value) -> Result<(), Fault> {
+    let mut counter = Counter(0);
+    match serde_json::to_writer(&mut counter, value) {
+        Ok(()) if counter.0 <= MAX_DOCUMENT_BYTES => Ok(()),
+        _ => Err(whole(format!("{} bytes long as JSON; a document has at most {MAX_DOCUMENT_BYTES}", counter.0))),
+    }
+}
+
+struct Counter(usize);
+
+impl std::io::Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn checked(value: &Value, signed: bool) -> Result<(), Problem> {
+    schema::check(value, signed)
+}
+
+fn located(problem: Problem, text: &str, format: Format) -> Fault {
+    let place = match format {
+        Format::Json => json::locate(text, &problem.path),
+        Format::Yaml => yaml::locate(text, &problem.path),
+    };
+    let (line, column) = place.unzip();
+    Fault { line, column, ..problem.into() }
+}
+
+impl From<Problem> for Fault {
+    fn from(problem: Problem) -> Fault {
+        Fault { path: problem.path.to_string(), ..whole(problem.message) }
+    }
 }

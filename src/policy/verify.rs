@@ -2,10 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::document::{Document, Status};
-use super::keys::{KeyRing, PublicKey};
+use super::canonical::{Members, signature_input};
+use super::document::{Document, Fault, Header, Status};
+use super::keys::{KeyRing, PublicKey, TrustedKey};
+use super::pattern::Pattern;
 use super::reason::Reason;
+use super::rules::Rules;
 use super::version::Version;
+use super::words::{list, quoted};
 
 /// Why a document is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,10 +23,51 @@ pub struct Refusal {
     pub retry_at: Option<Timestamp>,
 }
 
-/// A policy that a trusted key signed.
+impl Refusal {
+    fn new(reason: Reason, message: String) -> Refusal {
+        Refusal { reason, message, retry_at: None }
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Refusal {
+        Refusal::new(Reason::Malformed, fault.to_string())
+    }
+}
+
+/// A policy that a trusted key signed, with its rules ready to be applied. Made by [`verify`] alone.
 #[derive(Debug)]
 pub struct VerifiedPolicy {
+    header: Header,
     document_json: Box<str>,
+    digest: Box<str>,
+    public_key: PublicKey,
+    window: Window,
+    rules: Rules,
+}
+
+/// When key and policy hold.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    not_before: Option<Timestamp>,
+    not_after: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+}
+
+impl Window {
+    fn key_holds(&self, now: Timestamp) -> Result<(), Reason> {
+        if self.not_before.is_some_and(|from| now < from) {
+            return Err(Reason::KeyNotYetValid);
+        }
+        if self.not_after.is_some_and(|until| now >= until) {
+            return Err(Reason::KeyExpired);
+        }
+        Ok(())
+    }
+
+    fn policy_holds(&self, now: Timestamp) -> Result<(), Reason> {
+        if self.expires_at.is_some_and(|until| now >= until) { Err(Reason::PolicyExpired) } else { Ok(()) }
+    }
 }
 
 /// Judges a document by the trusted keys at the time `now`.
@@ -30,75 +75,194 @@ pub struct VerifiedPolicy {
 /// # Errors
 /// The first reason, in the order of the specification, for which it is not believed.
 pub fn verify(document: Document, keys: &KeyRing, now: Timestamp) -> Result<VerifiedPolicy, Refusal> {
-    todo!()
+    let key = trusted(&document, keys)?;
+    let window = Window { not_before: key.not_before, not_after: key.not_after, expires_at: document.expires_at() };
+    usable(key, &window, now)?;
+    let members = Members::of(document.value());
+    signed(&document, &members, key)?;
+    if window.policy_holds(now).is_err() {
+        let ended = window.expires_at.map(|t| t.to_string()).unwrap_or_default();
+        let message = format!("the policy expired at {ended}; publish a new version with a later expires_at");
+        return Err(Refusal::new(Reason::PolicyExpired, message));
+    }
+    let digest = members.digest().into();
+    let public_key = key.public_key.clone();
+    let (value, header) = document.into_parts();
+    let rules = Rules::compile(&value["content"]);
+    Ok(VerifiedPolicy { header, document_json: value.to_string().into(), digest, public_key, window, rules })
+}
+
+/// The key that the document names, if it may sign for the document's workspace.
+fn trusted<'k>(document: &Document, keys: &'k KeyRing) -> Result<&'k TrustedKey, Refusal> {
+    let (key_id, workspace) = (document.signing_key_id(), document.workspace_id());
+    let may_sign = |key: &TrustedKey| key.workspaces.iter().any(|pattern| pattern.matches(workspace));
+    let Some(key) = keys.get(key_id) else {
+        let message = match keys.unusable(key_id) {
+            Some(why) => format!("the signing key {key_id} is configured, but cannot be used: {why}"),
+            None => {
+                let mut known: Vec<&str> = keys.iter().filter(|k| may_sign(k)).map(|k| k.key_id.as_str()).collect();
+                known.sort_unstable();
+                let known = if known.is_empty() { "no key".to_owned() } else { list(known.iter()) };
+                format!("the signing key {key_id} is not among the trusted keys; for {workspace}, {known} may sign")
+            }
+        };
+        return Err(Refusal::new(Reason::UnknownSigningKey, message));
+    };
+    if may_sign(key) {
+        return Ok(key);
+    }
+    let allowed = match &*key.workspaces {
+        [] => "none".to_owned(),
+        patterns => list(patterns.iter().map(Pattern::as_str)),
+    };
+    let message = format!("the key {key_id} may not sign for the workspace {workspace}; its workspaces are {allowed}");
+    Err(Refusal::new(Reason::KeyNotAuthorized, message))
+}
+
+fn usable(key: &TrustedKey, window: &Window, now: Timestamp) -> Result<(), Refusal> {
+    let key_id = &key.key_id;
+    if let Some(revocation) = &key.revoked {
+        let why = revocation.reason.as_deref().map(|why| format!(" ({})", quoted(why))).unwrap_or_default();
+        let message = format!("the key {key_id} was revoked{why}; sign again with a key that is trusted");
+        return Err(Refusal::new(Reason::KeyRevoked, message));
+    }
+    let time = |t: Option<Timestamp>| t.map(|t| t.to_string()).unwrap_or_default();
+    match window.key_holds(now) {
+        Ok(()) => Ok(()),
+        Err(reason @ Reason::KeyNotYetValid) => {
+            let message = format!("the key {key_id} is not valid before {}; now it is {now}", time(window.not_before));
+            Err(Refusal { retry_at: window.not_before, ..Refusal::new(reason, message) })
+        }
+        Err(reason) => {
+            let ended = time(window.not_after);
+            let message = format!("the key {key_id} is not valid since {ended}; sign again with a key that is valid");
+            Err(Refusal::new(reason, message))
+        }
+    }
+}
+
+/// Hash and both signatures, in this order.
+fn signed(document: &Document, members: &Members<'_>, key: &TrustedKey) -> Result<(), Refusal> {
+    let hash = members.content_hash();
+    if document.hash() != hash {
+        let message = format!("hash is {}, but the content's hash is {hash}; sign again", document.hash());
+        return Err(Refusal::new(Reason::HashMismatch, message));
+    }
+    let key_id = &key.key_id;
+    let Some(signature) = signature(document, "signature") else {
+        let message = format!("signature is missing; sign the document with the key {key_id}");
+        return Err(Refusal::new(Reason::SignatureMissing, message));
+    };
+    let version = document.text("version").unwrap_or_default();
+    if !key.public_key.verifies(&signature_input(document.policy_id(), version, document.hash()), &signature) {
+        let message = format!("signature was not made by the key {key_id} over this policy_id, version and hash");
+        return Err(Refusal::new(Reason::SignatureInvalid, message));
+    }
+    let Some(signature) = self::signature(document, "document_signature") else {
+        let message = "document_signature is missing, so that nothing protects workspace, status and expiry; \
+                       `sekuire policy sign` adds it";
+        return Err(Refusal::new(Reason::DocumentSignatureMissing, message.to_owned()));
+    };
+    if !key.public_key.verifies(&members.document_signature_input(), &signature) {
+        let message = format!(
+            "document_signature was not made by the key {key_id} over this document: a member beside the content \
+             was changed, or the key is another one"
+        );
+        return Err(Refusal::new(Reason::DocumentSignatureInvalid, message));
+    }
+    Ok(())
+}
+
+fn signature(document: &Document, name: &str) -> Option<[u8; 64]> {
+    let mut bytes = [0; 64];
+    // Parsing has checked the digits; should they ever not be digits, there is no signature.
+    hex::decode_to_slice(document.text(name)?, &mut bytes).ok()?;
+    Some(bytes)
 }
 
 impl VerifiedPolicy {
     /// `policy_id`
     #[must_use]
     pub fn policy_id(&self) -> &str {
-        todo!()
+        &self.header.policy_id
     }
+
     /// `workspace_id`
     #[must_use]
     pub fn workspace_id(&self) -> &str {
-        todo!()
+        &self.header.workspace_id
     }
+
     /// `version`
     #[must_use]
     pub fn version(&self) -> &Version {
-        todo!()
+        &self.header.version
     }
+
     /// `status`
     #[must_use]
     pub fn status(&self) -> Status {
-        todo!()
+        self.header.status
     }
+
     /// `hash`
     #[must_use]
     pub fn hash(&self) -> &str {
-        todo!()
+        &self.header.hash
     }
+
     /// `signing_key_id`
     #[must_use]
     pub fn signing_key_id(&self) -> &str {
-        todo!()
+        &self.header.signing_key_id
     }
+
     /// The document digest, 64 hex.
     #[must_use]
     pub fn digest(&self) -> &str {
-        todo!()
+        &self.digest
     }
+
     /// The trusted key that signed.
     #[must_use]
     pub fn public_key(&self) -> &PublicKey {
-        todo!()
+        &self.public_key
     }
+
     /// The document as compact JSON, its members in their order.
     #[must_use]
     pub fn document_json(&self) -> &str {
         &self.document_json
     }
+
     /// `expires_at`
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
-        todo!()
+        self.header.expires_at
     }
+
     /// From when on policy and key hold.
     #[must_use]
     pub fn holds_from(&self) -> Option<Timestamp> {
-        todo!()
+        self.window.not_before
     }
+
     /// Until when (excluded) policy and key hold.
     #[must_use]
     pub fn holds_until(&self) -> Option<Timestamp> {
-        todo!()
+        [self.window.not_after, self.window.expires_at].into_iter().flatten().min()
     }
+
     /// Whether policy and key hold at `now`.
     ///
     /// # Errors
     /// [`Reason::KeyNotYetValid`], [`Reason::KeyExpired`] or [`Reason::PolicyExpired`].
     pub fn holds(&self, now: Timestamp) -> Result<(), Reason> {
-        todo!()
+        self.window.key_holds(now)?;
+        self.window.policy_holds(now)
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
     }
 }

@@ -79,6 +79,9 @@ impl ControllerOptions {
             "--allow-insecure-git-urls".to_owned(),
             format!("--identity={}", self.identity),
         ];
+        if !self.flags.iter().any(|flag| flag.starts_with("--shutdown-delay")) {
+            args.push("--shutdown-delay=0".to_owned()); // no endpoints drain here
+        }
         args.extend(self.flags);
         let log = folder.join("log");
         let process = Process::start(&sekuire(), &args, &self.env, &log);
