@@ -59,7 +59,29 @@ pub struct ObjectView {
     refused_document: Option<Arc<str>>,
 }
 
+impl std::fmt::Debug for PolicyIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PolicyIndex").field("objects", &self.lock().entries.len()).finish_non_exhaustive()
+    }
+}
+
 impl ObjectView {
+    /// An object that nobody wrote.
+    #[cfg(test)]
+    pub fn for_tests(workspace: &str, verdict: Result<Arc<VerifiedPolicy>, Refusal>, fingerprint: [u8; 32]) -> Self {
+        ObjectView {
+            uid: String::new(),
+            resource_version: "1".to_owned(),
+            generation: Some(1),
+            workspace: workspace.to_owned(),
+            source: None,
+            fingerprint,
+            status: WorkspacePolicyStatus::default(),
+            verdict,
+            refused_document: None,
+        }
+    }
+
     fn text(&self) -> Arc<str> {
         match (&self.verdict, &self.refused_document) {
             (_, Some(text)) => text.clone(),

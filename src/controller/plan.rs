@@ -290,3 +290,7 @@ fn source(base: &Base, write: Option<Place>, view: &WorkspaceView, candidates: &
     let there = view.object.as_ref().and_then(|object| object.source.as_ref());
     (write.is_some() || (view.object.is_some() && there != Some(&wanted))).then_some(wanted)
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -115,7 +115,9 @@ impl Worker {
     pub async fn forget(self, repository: &PolicyRepository) {
         let name = repository.name_any();
         self.leader.forget(&name);
-        self.git.forget(&key(repository)).await;
+        if let Err(error) = self.git.forget(&key(repository)).await {
+            tracing::warn!(%error, repository = %name, "clone not deleted; it is a cache, and may be deleted by hand");
+        }
         self.leader.index.mark_dirty(self.leader.index.names());
     }
 
