@@ -1,0 +1,9 @@
+//! The webhook: its server over TLS, its certificate, its registration.
+
+mod certificates;
+pub(crate) mod client;
+mod files;
+mod registration;
+mod server;
+mod verdicts;
+pub(crate) mod world;
