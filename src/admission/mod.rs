@@ -29,6 +29,7 @@ mod webhook;
 pub use certificates::Certificates;
 pub use index::PolicyIndex;
 pub use pair::Names;
-pub use secret::SECRET_NAME;
+pub use files::{Files, follow as follow_files};
+pub use secret::{SECRET_NAME, SecretSource, keep as keep_secret};
 pub use tls::{Serving, server_config};
 pub use webhook::Webhook;

@@ -20,6 +20,11 @@ impl Events {
         Events { recorder: Recorder::new(client, reporter) }
     }
 
+    /// For parts of the program that publish Events of their own.
+    pub fn recorder(&self) -> Recorder {
+        self.recorder.clone()
+    }
+
     /// Reference to a `WorkspacePolicy`.
     pub fn policy(name: &str, uid: Option<String>) -> ObjectReference {
         reference("WorkspacePolicy", name, uid)
@@ -46,13 +51,8 @@ impl Events {
             note.truncate(end);
             note.push('…');
         }
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note),
-            action: "Reconcile".to_owned(),
-            secondary: None,
-        };
+        let event =
+            Event { type_, reason: reason.to_owned(), note: Some(note), action: "Reconcile".to_owned(), secondary: None };
         if let Err(error) = self.recorder.publish(&event, &about).await {
             tracing::warn!(%error, %reason, "event could not be published");
         }
