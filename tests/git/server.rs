@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -134,7 +134,7 @@ async fn answer(root: PathBuf, manner: Manner, request: Request<Incoming>) -> Re
         }
         _ if !pack => backend(&root, request).await,
         Manner::ResetsHalfWay => {
-            let honest = backend(&root, request).await.into_body().collect().await.unwrap().to_bytes();
+            let honest = BodyExt::collect(backend(&root, request).await.into_body()).await.unwrap().to_bytes();
             let half = Frame::data(honest.slice(..honest.len() / 2));
             let broken = stream::iter([Ok(half)]).chain(stream::once(async {
                 tokio::time::sleep(Duration::from_millis(50)).await;
