@@ -1,0 +1,47 @@
+//! Bundles of certificate authorities: PEM text, as it stands in `caBundle` and in `ca.crt`.
+//!
+//! Kept as text: what was given is passed on as it is, block by block, and whatever is no certificate, or no longer valid,
+//! is left out, since an API server refuses a whole bundle for one bad block.
+
+use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
+
+/// The certificates of all `texts` that are valid at `now` (or will be), each once, in their order.
+pub(super) fn merge<'a>(texts: impl IntoIterator<Item = &'a str>, now: Timestamp) -> String {
+    let mut seen: Vec<CertificateDer<'static>> = Vec::new();
+    let mut merged = String::new();
+    for block in texts.into_iter().flat_map(blocks) {
+        let Ok(certificate) = CertificateDer::from_pem_slice(block.as_bytes()) else { continue };
+        if seen.contains(&certificate) || expired(&certificate, now) {
+            continue;
+        }
+        seen.push(certificate);
+        merged.push_str(block);
+        merged.push('\n');
+    }
+    merged
+}
+
+/// The certificates of a bundle that are valid at `now`.
+pub(super) fn certificates(text: &str, now: Timestamp) -> Vec<CertificateDer<'static>> {
+    let read = blocks(text).filter_map(|block| match CertificateDer::from_pem_slice(block.as_bytes()) {
+        Ok(certificate) if !expired(&certificate, now) => Some(certificate),
+        // Trusting less than the bundle says is the safe side; what is missing shows as a certificate nobody trusts.
+        _ => None,
+    });
+    read.collect()
+}
+
+fn blocks(text: &str) -> impl Iterator<Item = &str> {
+    text.split_inclusive(END).filter_map(|part| part.find(BEGIN).map(|start| &part[start..]))
+}
+
+fn expired(certificate: &CertificateDer<'_>, now: Timestamp) -> bool {
+    X509Certificate::from_der(certificate)
+        .map_or(true, |(_, certificate)| certificate.validity().not_after.timestamp() < now.as_second())
+}

@@ -1,0 +1,164 @@
+//! Connections: accepted, shaken hands with, bounded in time and number, and ended in order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::future::Either;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::server::{Handler, Shared, respond};
+use super::tls::HTTP_2;
+
+/// Accepts connections until the end of the drain that `shutdown` begins.
+pub(super) async fn accept<H: Handler>(
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    shared: Arc<Shared<H>>,
+    shutdown: CancellationToken,
+) {
+    let acceptor = TlsAcceptor::from(config);
+    let graceful = GracefulShutdown::new();
+    let tasks = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(shared.limits.connections));
+    let ended = end_of_drain(&shared, &shutdown);
+    tokio::pin!(ended);
+    // No new connections from here on: those that the kernel has queued are reset, and their clients go elsewhere.
+    let kill = CancellationToken::new();
+    loop {
+        let (stream, place) = tokio::select! {
+            biased;
+            () = &mut ended => break,
+            accepted = next(&listener, &places) => accepted,
+        };
+        let connection = Connection {
+            acceptor: acceptor.clone(),
+            shared: Arc::clone(&shared),
+            watcher: graceful.watcher(),
+            kill: kill.clone(),
+        };
+        tasks.spawn(connection.run(stream, place));
+    }
+    drop(listener);
+    tasks.close();
+    let orderly = async {
+        graceful.shutdown().await;
+        tasks.wait().await;
+    };
+    if tokio::time::timeout(shared.limits.shutdown_timeout, orderly).await.is_err() {
+        tracing::warn!(connections = tasks.len(), "connections are cut that did not end in time");
+        kill.cancel();
+        tasks.wait().await;
+    }
+}
+
+/// Waits for the signal, says so to whoever asks for readiness, and then for the delay.
+async fn end_of_drain<H: Handler>(shared: &Shared<H>, shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    shared.draining.store(true, Ordering::Relaxed);
+    tracing::info!(delay = ?shared.limits.shutdown_delay, "webhook is draining");
+    tokio::time::sleep(shared.limits.shutdown_delay).await;
+}
+
+async fn next(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    #[expect(clippy::expect_used, reason = "the semaphore is never closed")]
+    let place = Arc::clone(places).acquire_owned().await.expect("open");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, place),
+            Err(error) => {
+                // Out of file handles, or a connection that is gone again: neither ends the server, nor spins.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+struct Connection<H> {
+    acceptor: TlsAcceptor,
+    shared: Arc<Shared<H>>,
+    watcher: Watcher,
+    kill: CancellationToken,
+}
+
+impl<H: Handler> Connection<H> {
+    async fn run(self, stream: TcpStream, place: OwnedSemaphorePermit) {
+        let _place = place;
+        let kill = self.kill.clone();
+        let ended = kill.run_until_cancelled(self.serve(stream)).await;
+        if let Some(Err(error)) = ended {
+            // Scanners, probes and clients that go away: of interest only to who looks for it.
+            tracing::debug!(error, "connection ended");
+        }
+    }
+
+    async fn serve(self, stream: TcpStream) -> Result<(), String> {
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let first_request = tokio::time::Instant::now() + self.shared.limits.first_request;
+        let stream = tokio::time::timeout_at(first_request, self.acceptor.accept(stream))
+            .await
+            .map_err(|_| "no TLS handshake in time".to_owned())?
+            .map_err(|error| error.to_string())?;
+        let asked = Arc::new(AtomicBool::new(false));
+        let http = self.speak(stream, Arc::clone(&asked));
+        tokio::pin!(http);
+        // Whoever connects must ask; a connection that has asked once may then lie idle.
+        match tokio::time::timeout_at(first_request, &mut http).await {
+            Ok(ended) => ended,
+            Err(_) if !asked.load(Ordering::Relaxed) => Err("no request in time".to_owned()),
+            Err(_) => http.await,
+        }
+    }
+
+    fn speak(
+        self,
+        stream: TlsStream<TcpStream>,
+        asked: Arc<AtomicBool>,
+    ) -> impl Future<Output = Result<(), String>> + Send {
+        let http_2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
+        let limits = self.shared.limits.clone();
+        let shared = self.shared;
+        let service = service_fn(move |request| {
+            asked.store(true, Ordering::Relaxed);
+            respond(Arc::clone(&shared), request)
+        });
+        let io = TokioIo::new(stream);
+        if http_2 {
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(250)
+                .max_header_list_size(16 * 1024)
+                .keep_alive_interval(Duration::from_secs(30))
+                .keep_alive_timeout(Duration::from_secs(20))
+                .serve_connection(io, service);
+            Either::Left(watched(self.watcher, connection))
+        } else {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                // It runs from the end of one request to the head of the next, so it is the time for which a connection may idle.
+                .header_read_timeout(limits.idle)
+                .max_header_size(16 * 1024)
+                .max_buf_size(64 * 1024)
+                .serve_connection(io, service);
+            Either::Right(watched(self.watcher, connection))
+        }
+    }
+}
+
+async fn watched<C>(watcher: Watcher, connection: C) -> Result<(), String>
+where
+    C: hyper_util::server::graceful::GracefulConnection<Error = hyper::Error>,
+{
+    watcher.watch(connection).await.map(drop).map_err(|error| error.to_string())
+}

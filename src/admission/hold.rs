@@ -1,0 +1,139 @@
+//! What a replica holds to be enforced for a workspace, and what may change its mind. Pure.
+//!
+//! A replica follows the `WorkspacePolicy` of a workspace as long as its ledger exists and the object verifies at the
+//! mark or above it; it ignores anything else, and keeps what it holds. So neither an edited object nor a deleted one, nor
+//! a lowered mark, takes a policy away; only the held document's own state does (key, validity).
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::api::PolicyLedgerSpec;
+use crate::api::workspace_policy::Source;
+use crate::policy::{self, Document, KeyRing, Reason, Refusal, Status, VerifiedPolicy, Version};
+
+/// The mark of a workspace: the highest version ever accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Version accepted.
+    pub version: Version,
+    /// Its document digest.
+    pub digest: String,
+    /// Its policy.
+    pub policy_id: String,
+    /// Active or archived.
+    pub lifecycle: Status,
+}
+
+impl From<&PolicyLedgerSpec> for Mark {
+    fn from(spec: &PolicyLedgerSpec) -> Self {
+        Mark {
+            version: spec.version.clone(),
+            digest: spec.digest.clone(),
+            policy_id: spec.policy_id.clone(),
+            lifecycle: spec.lifecycle,
+        }
+    }
+}
+
+impl From<&VerifiedPolicy> for Mark {
+    fn from(policy: &VerifiedPolicy) -> Self {
+        Mark {
+            version: policy.version().clone(),
+            digest: policy.digest().to_owned(),
+            policy_id: policy.policy_id().to_owned(),
+            lifecycle: policy.status(),
+        }
+    }
+}
+
+impl Mark {
+    /// Whether a policy is the marked one, or of a higher version.
+    pub fn admits(&self, policy: &VerifiedPolicy) -> bool {
+        *policy.version() > self.version || self.is(policy)
+    }
+
+    /// Whether a policy is the marked one: version and digest.
+    pub fn is(&self, policy: &VerifiedPolicy) -> bool {
+        *policy.version() == self.version && policy.digest() == self.digest
+    }
+}
+
+/// A policy that a replica holds: active or archived, fully verified when it was taken over.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The policy. It carries the time until which it holds: [`policy::decide`] looks at it.
+    pub policy: Arc<VerifiedPolicy>,
+    /// Where the object says that it came from. Information only.
+    pub source: Option<Source>,
+    /// Why it is not enforced although it is held: its key was revoked or removed.
+    pub refused: Option<Refusal>,
+}
+
+/// Verifies a document whatever the time: one that is past its time is a policy too, which
+/// [`VerifiedPolicy::holds`] refuses. Without that, a replica that starts after the expiry could tell neither that
+/// the policy has expired nor that its version was reached.
+///
+/// # Errors
+/// The refusal of [`policy::verify`]. `KeyExpired` and `PolicyExpired` only when it never held at all.
+pub fn authenticate(document: Document, keys: &KeyRing, now: Timestamp) -> Result<VerifiedPolicy, Refusal> {
+    let key_ends = keys.get(document.signing_key_id()).and_then(|key| key.not_after);
+    let ends = [key_ends, document.expires_at()].into_iter().flatten().min();
+    let value = ends.filter(|ends| *ends <= now).map(|ends| (document.value().clone(), ends));
+    match policy::verify(document, keys, now) {
+        Err(refusal) if matches!(refusal.reason, Reason::KeyExpired | Reason::PolicyExpired) => {
+            let Some((value, ends)) = value else { return Err(refusal) };
+            let last_moment = ends.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(ends);
+            let again = Document::from_value(value).map_err(|fault| malformed(&fault))?;
+            policy::verify(again, keys, last_moment).map_err(|other| match other.reason {
+                // the other end of the window: it never held
+                Reason::KeyNotYetValid => refusal,
+                _ => other,
+            })
+        }
+        other => other,
+    }
+}
+
+/// A fault of the document's form as a refusal.
+pub fn malformed(fault: &policy::Fault) -> Refusal {
+    Refusal { reason: Reason::Malformed, message: fault.to_string(), retry_at: None }
+}
+
+/// What a replica holds after it has seen an object and a mark.
+///
+/// `object` is what the object named for the workspace holds, if that verified.
+pub fn follow(held: Option<Held>, object: Option<Held>, mark: Option<&Mark>, now: Timestamp) -> Option<Held> {
+    let candidate = object.filter(|object| {
+        object.policy.status() != Status::Draft && mark.is_some_and(|mark| mark.admits(&object.policy))
+    });
+    match (held, candidate) {
+        (None, candidate) => candidate,
+        (held, None) => held,
+        (Some(held), Some(candidate)) => {
+            let same = Mark::from(&*held.policy).is(&candidate.policy);
+            let newer = candidate.policy.version() > held.policy.version() && candidate.policy.holds(now).is_ok();
+            Some(if same || newer { candidate } else { held })
+        }
+    }
+}
+
+/// What is said of a workspace without an enforced policy.
+pub fn why_not(held: Option<&Held>, object: Option<&Refusal>, workspace: &str) -> String {
+    match (held, object) {
+        (Some(Held { policy, refused: Some(refusal), .. }), _) => format!(
+            "policy {} version {} is not enforced: {}: {}",
+            policy.policy_id(),
+            policy.version(),
+            refusal.reason,
+            refusal.message
+        ),
+        (Some(held), _) => {
+            format!("policy {} was archived in version {}", held.policy.policy_id(), held.policy.version())
+        }
+        (None, Some(refusal)) => {
+            format!("the WorkspacePolicy of {workspace} is not enforceable: {}: {}", refusal.reason, refusal.message)
+        }
+        (None, None) => format!("workspace {workspace} has no policy: commit one that is signed and active"),
+    }
+}

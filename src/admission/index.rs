@@ -1,0 +1,427 @@
+//! What is enforced, in memory: kept true by watches, asked by every admission request.
+//!
+//! Every document is verified again here, by each replica for itself, before anything is decided by it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use tokio::sync::Notify;
+
+use super::bindings::Bindings;
+pub use super::bindings::Binding;
+use super::hold::{self, Held, Mark};
+use super::liveness::Liveness;
+pub use super::liveness::Watched;
+use crate::api::workspace_policy::{Source, WorkspacePolicyStatus};
+use crate::api::{PolicyLedger, PolicyLedgerSpec, WorkspacePolicy, object_name};
+use crate::policy::{Document, KeyRing, Refusal, Status, VerifiedPolicy};
+
+/// What a workspace's agents are held to.
+#[derive(Clone, Debug)]
+pub enum Enforced {
+    /// This policy. Whether its time has come or gone is for `decide` to see.
+    Policy {
+        /// The policy.
+        policy: Arc<VerifiedPolicy>,
+        /// The commit that it was accepted in.
+        commit: Option<Arc<str>>,
+    },
+    /// Nothing: no agent is admitted.
+    None {
+        /// Why, in a sentence.
+        why: Arc<str>,
+    },
+}
+
+/// A `WorkspacePolicy` as it was seen last, and judged.
+#[derive(Clone, Debug)]
+pub struct ObjectView {
+    /// Its uid.
+    pub uid: String,
+    /// Its resourceVersion: writes that are decided on this view carry it.
+    pub resource_version: String,
+    /// Its generation.
+    pub generation: Option<i64>,
+    /// `spec.workspace`.
+    pub workspace: String,
+    /// `spec.source`.
+    pub source: Option<Source>,
+    /// [`fingerprint`] of `spec.document`.
+    pub fingerprint: [u8; 32],
+    /// `status`.
+    pub status: WorkspacePolicyStatus,
+    /// What verification said of the document.
+    pub verdict: Result<Arc<VerifiedPolicy>, Refusal>,
+    /// The text of a document that was refused, to be judged again when keys or the time change.
+    refused_document: Option<Arc<str>>,
+}
+
+impl std::fmt::Debug for PolicyIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PolicyIndex").field("objects", &self.lock().entries.len()).finish_non_exhaustive()
+    }
+}
+
+impl ObjectView {
+    /// An object that nobody wrote.
+    #[cfg(test)]
+    pub fn for_tests(workspace: &str, verdict: Result<Arc<VerifiedPolicy>, Refusal>, fingerprint: [u8; 32]) -> Self {
+        ObjectView {
+            uid: String::new(),
+            resource_version: "1".to_owned(),
+            generation: Some(1),
+            workspace: workspace.to_owned(),
+            source: None,
+            fingerprint,
+            status: WorkspacePolicyStatus::default(),
+            verdict,
+            refused_document: None,
+        }
+    }
+
+    fn text(&self) -> Arc<str> {
+        match (&self.verdict, &self.refused_document) {
+            (_, Some(text)) => text.clone(),
+            (Ok(policy), None) => policy.document_json().into(),
+            (Err(_), None) => "".into(),
+        }
+    }
+}
+
+/// A `PolicyLedger` as it was seen last.
+#[derive(Clone, Debug)]
+pub struct LedgerView {
+    /// Its uid.
+    pub uid: String,
+    /// Its resourceVersion.
+    pub resource_version: String,
+    /// Its spec.
+    pub spec: PolicyLedgerSpec,
+    /// The mark that it states.
+    pub mark: Mark,
+}
+
+/// All that is known of one object name.
+#[derive(Clone, Debug, Default)]
+pub struct WorkspaceView {
+    /// The object of that name.
+    pub object: Option<ObjectView>,
+    /// The ledger of that name.
+    pub ledger: Option<LedgerView>,
+    /// What this replica holds.
+    pub held: Option<Held>,
+}
+
+#[derive(Default)]
+struct State {
+    keys: KeyRing,
+    entries: HashMap<String, WorkspaceView>,
+}
+
+/// The index. Shared by the watches that fill it, the webhook that asks it, and the leader that puts objects back.
+#[derive(Default)]
+pub struct PolicyIndex {
+    state: Mutex<State>,
+    enforced: RwLock<HashMap<Arc<str>, Enforced>>,
+    /// Labels of the namespaces.
+    pub bindings: Bindings,
+    /// Whether the watches are alive and their caches complete.
+    pub liveness: Liveness,
+    dirty: Mutex<HashSet<String>>,
+    changed: Notify,
+}
+
+/// BLAKE3 of the canonical form of a document: equal for equal data, whatever the order of members.
+pub fn fingerprint(document: &serde_json::Value) -> [u8; 32] {
+    // a value that has no canonical form (a number out of range) is told apart by its text
+    let bytes = serde_json_canonicalizer::to_vec(document).unwrap_or_else(|_| document.to_string().into_bytes());
+    *blake3::hash(&bytes).as_bytes()
+}
+
+impl PolicyIndex {
+    /// The workspace of a namespace.
+    pub fn workspace_of(&self, namespace: &str) -> Binding {
+        self.bindings.get(namespace)
+    }
+
+    /// The workspace of a namespace; waits for the watch for up to `at_most` if there is none yet.
+    pub async fn workspace_of_waiting(&self, namespace: &str, at_most: Duration) -> Binding {
+        self.bindings.wait(namespace, at_most).await
+    }
+
+    /// What agents of a workspace are held to.
+    pub fn enforced(&self, workspace: &str) -> Enforced {
+        let enforced = self.enforced.read().unwrap_or_else(PoisonError::into_inner);
+        enforced.get(workspace).cloned().unwrap_or_else(|| Enforced::None { why: hold::why_not(None, None, workspace).into() })
+    }
+
+    /// Whether requests may be answered from here.
+    ///
+    /// # Errors
+    /// What is being waited for.
+    pub fn ready(&self) -> Result<(), String> {
+        self.liveness.ready(|| self.gap())
+    }
+
+    /// A workspace that has a mark, but nothing that is held: its object is damaged or missing, and the leader is about
+    /// to put it back.
+    fn gap(&self) -> Option<String> {
+        let state = self.lock();
+        let gap = |view: &WorkspaceView| {
+            view.held.is_none() && view.ledger.is_some() && !view.object.as_ref().is_some_and(withdrawn)
+        };
+        state.entries.iter().find(|(_, view)| gap(view)).map(|(name, _)| name.clone())
+    }
+
+    /// A `WorkspacePolicy` was created or changed.
+    pub fn object_seen(&self, object: WorkspacePolicy, now: Timestamp) {
+        let name = object.name_any();
+        let mut state = self.lock();
+        let previous = state.entries.get(&name).and_then(|view| view.object.as_ref());
+        let fingerprint = fingerprint(&object.spec.document);
+        let unchanged = previous.filter(|old| old.fingerprint == fingerprint && old.workspace == object.spec.workspace);
+        let (verdict, refused_document) = match unchanged {
+            // a new status or source: the document was judged already
+            Some(old) => (old.verdict.clone(), old.refused_document.clone()),
+            None => {
+                let text = object.spec.document.to_string();
+                let verdict = judge(object.spec.document, &state.keys, now).map(Arc::new);
+                let refused = verdict.is_err().then(|| text.into());
+                (verdict, refused)
+            }
+        };
+        let view = ObjectView {
+            uid: object.metadata.uid.unwrap_or_default(),
+            resource_version: object.metadata.resource_version.unwrap_or_default(),
+            generation: object.metadata.generation,
+            workspace: object.spec.workspace,
+            source: object.spec.source,
+            fingerprint,
+            status: object.status.unwrap_or_default(),
+            verdict,
+            refused_document,
+        };
+        state.entries.entry(name.clone()).or_default().object = Some(view);
+        self.settle(&mut state, &name, now);
+    }
+
+    /// A `WorkspacePolicy` is gone. What is held stays held.
+    pub fn object_gone(&self, name: &str, now: Timestamp) {
+        let mut state = self.lock();
+        if let Some(view) = state.entries.get_mut(name) {
+            view.object = None;
+        }
+        self.settle(&mut state, name, now);
+    }
+
+    /// A `PolicyLedger` was created or changed.
+    pub fn ledger_seen(&self, ledger: PolicyLedger, now: Timestamp) {
+        let name = ledger.name_any();
+        let mut state = self.lock();
+        let view = LedgerView {
+            uid: ledger.metadata.uid.unwrap_or_default(),
+            resource_version: ledger.metadata.resource_version.unwrap_or_default(),
+            mark: Mark::from(&ledger.spec),
+            spec: ledger.spec,
+        };
+        state.entries.entry(name.clone()).or_default().ledger = Some(view);
+        self.settle(&mut state, &name, now);
+    }
+
+    /// A `PolicyLedger` is gone.
+    pub fn ledger_gone(&self, name: &str, now: Timestamp) {
+        let mut state = self.lock();
+        if let Some(view) = state.entries.get_mut(name) {
+            view.ledger = None;
+        }
+        self.settle(&mut state, name, now);
+    }
+
+    /// The trusted keys have changed: everything is judged again.
+    pub fn keys_changed(&self, keys: KeyRing, now: Timestamp) {
+        let mut state = self.lock();
+        if state.keys.fingerprint() == keys.fingerprint() {
+            return;
+        }
+        state.keys = keys;
+        let names: Vec<String> = state.entries.keys().cloned().collect();
+        for name in names {
+            self.judge_again(&mut state, &name, now);
+        }
+    }
+
+    /// The clock has passed a moment at which a key begins to count: the documents that wait for it are judged again.
+    /// Returns the next such moment.
+    pub fn clock_passed(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut state = self.lock();
+        let due = |view: &WorkspaceView| retry_at(view).is_some_and(|at| at <= now);
+        let names: Vec<String> =
+            state.entries.iter().filter(|(_, view)| due(view)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.judge_again(&mut state, &name, now);
+        }
+        let ends = state.entries.values().filter_map(|view| view.held.as_ref()?.policy.holds_until());
+        let begins = state.entries.values().filter_map(retry_at);
+        begins.chain(ends).filter(|at| *at > now).min()
+    }
+
+    /// Names whose held policy is out of time now: their status is to say so.
+    pub fn out_of_time(&self, now: Timestamp) -> Vec<String> {
+        let state = self.lock();
+        let late = |view: &WorkspaceView| view.held.as_ref().is_some_and(|held| held.policy.holds(now).is_err());
+        state.entries.iter().filter(|(_, view)| late(view)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The present keys.
+    pub fn keys(&self) -> KeyRing {
+        self.lock().keys.clone()
+    }
+
+    /// All that is known of an object name.
+    pub fn view(&self, name: &str) -> WorkspaceView {
+        self.lock().entries.get(name).cloned().unwrap_or_default()
+    }
+
+    /// All object names with an object, a ledger or a held policy.
+    pub fn names(&self) -> Vec<String> {
+        self.lock().entries.keys().cloned().collect()
+    }
+
+    /// Names that changed since the last call; waits until there is one. For the one task that puts objects back.
+    pub async fn dirty(&self) -> Vec<String> {
+        loop {
+            let changed = self.changed.notified();
+            let names: Vec<String> = self.dirty.lock().unwrap_or_else(PoisonError::into_inner).drain().collect();
+            if !names.is_empty() {
+                return names;
+            }
+            changed.await;
+        }
+    }
+
+    /// Has names looked at again by whoever waits in [`PolicyIndex::dirty`].
+    pub fn mark_dirty(&self, names: impl IntoIterator<Item = String>) {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
+        self.changed.notify_one();
+    }
+
+    /// A full list of objects was read: whatever is not in it is gone.
+    pub fn retain_objects(&self, seen: &HashSet<String>, now: Timestamp) {
+        let gone = self.missing(seen, |view| view.object.is_some());
+        gone.iter().for_each(|name| self.object_gone(name, now));
+    }
+
+    /// A full list of ledgers was read: whatever is not in it is gone.
+    pub fn retain_ledgers(&self, seen: &HashSet<String>, now: Timestamp) {
+        let gone = self.missing(seen, |view| view.ledger.is_some());
+        gone.iter().for_each(|name| self.ledger_gone(name, now));
+    }
+
+    fn missing(&self, seen: &HashSet<String>, has: impl Fn(&WorkspaceView) -> bool) -> Vec<String> {
+        let state = self.lock();
+        state.entries.iter().filter(|(name, view)| has(view) && !seen.contains(*name)).map(|(n, _)| n.clone()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // a panic while the lock was held cannot leave a half-made policy: entries are replaced whole
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judge_again(&self, state: &mut State, name: &str, now: Timestamp) {
+        let keys = state.keys.clone();
+        if let Some(view) = state.entries.get_mut(name) {
+            if let Some(object) = &mut view.object {
+                let text = object.text();
+                object.verdict = judge_text(&text, &keys, now).map(Arc::new);
+                object.refused_document = object.verdict.is_err().then_some(text);
+            }
+            if let Some(held) = &mut view.held {
+                match judge_text(held.policy.document_json(), &keys, now) {
+                    Ok(policy) => *held = Held { policy: Arc::new(policy), source: held.source.take(), refused: None },
+                    Err(refusal) => held.refused = Some(refusal),
+                }
+            }
+        }
+        self.settle(state, name, now);
+    }
+
+    /// Draws the conclusions for one name, and publishes them.
+    fn settle(&self, state: &mut State, name: &str, now: Timestamp) {
+        let Some(view) = state.entries.get_mut(name) else { return };
+        let candidate = view.object.as_ref().and_then(|object| candidate(name, object));
+        let mark = view.ledger.as_ref().map(|ledger| &ledger.mark);
+        view.held = hold::follow(view.held.take(), candidate, mark, now);
+        let workspace = workspace_of(view);
+        if let Some(workspace) = workspace.filter(|workspace| object_name(workspace) == name) {
+            self.publish(workspace, conclusion(view));
+        }
+        if view.object.is_none() && view.ledger.is_none() && view.held.is_none() {
+            state.entries.remove(name);
+        }
+        self.mark_dirty([name.to_owned()]);
+    }
+
+    fn publish(&self, workspace: Arc<str>, conclusion: Enforced) {
+        self.enforced.write().unwrap_or_else(PoisonError::into_inner).insert(workspace, conclusion);
+    }
+}
+
+fn judge(document: serde_json::Value, keys: &KeyRing, now: Timestamp) -> Result<VerifiedPolicy, Refusal> {
+    let document = Document::from_value(document).map_err(|fault| hold::malformed(&fault))?;
+    hold::authenticate(document, keys, now)
+}
+
+fn judge_text(document: &str, keys: &KeyRing, now: Timestamp) -> Result<VerifiedPolicy, Refusal> {
+    let value = serde_json::from_str(document).map_err(|error| Refusal {
+        reason: crate::policy::Reason::Malformed,
+        message: error.to_string(),
+        retry_at: None,
+    })?;
+    judge(value, keys, now)
+}
+
+/// What an object offers: its document, if that verified and the object is the one named for the document's workspace.
+fn candidate(name: &str, object: &ObjectView) -> Option<Held> {
+    let policy = object.verdict.as_ref().ok()?;
+    let named = policy.workspace_id() == object.workspace && object_name(policy.workspace_id()) == name;
+    named.then(|| Held { policy: policy.clone(), source: object.source.clone(), refused: None })
+}
+
+fn workspace_of(view: &WorkspaceView) -> Option<Arc<str>> {
+    let held = view.held.as_ref().map(|held| held.policy.workspace_id());
+    let ledger = view.ledger.as_ref().map(|ledger| ledger.spec.workspace.as_str());
+    let object = view.object.as_ref().map(|object| object.workspace.as_str());
+    held.or(ledger).or(object).map(Arc::from)
+}
+
+fn conclusion(view: &WorkspaceView) -> Enforced {
+    if let Some(Held { policy, source, refused: None }) = &view.held
+        && policy.status() == Status::Active
+    {
+        let commit = source.as_ref().map(|source| Arc::from(source.commit.as_str()));
+        return Enforced::Policy { policy: policy.clone(), commit };
+    }
+    let workspace = workspace_of(view).unwrap_or_default();
+    let refusal = view.object.as_ref().and_then(|object| object.verdict.as_ref().err());
+    Enforced::None { why: hold::why_not(view.held.as_ref(), refusal, &workspace).into() }
+}
+
+fn retry_at(view: &WorkspaceView) -> Option<Timestamp> {
+    let object = view.object.as_ref().and_then(|object| object.verdict.as_ref().err()?.retry_at);
+    let held = view.held.as_ref().and_then(|held| held.refused.as_ref()?.retry_at);
+    [object, held].into_iter().flatten().min()
+}
+
+/// Whether an object is refused for a reason that nobody is about to mend: its key.
+fn withdrawn(object: &ObjectView) -> bool {
+    use crate::policy::Reason;
+    object.verdict.as_ref().is_err_and(|refusal| {
+        matches!(
+            refusal.reason,
+            Reason::KeyRevoked | Reason::UnknownSigningKey | Reason::KeyNotAuthorized | Reason::KeyNotYetValid
+        )
+    })
+}

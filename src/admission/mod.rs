@@ -1,0 +1,34 @@
+//! Admission: the index of what is enforced, and the webhook that asks it.
+//!
+//! ```text
+//! API server ──TLS──▶ server ─▶ webhook ─▶ review::read ─▶ PolicyIndex ─▶ policy::decide ─▶ review::answer
+//!                       ▲
+//!                  Certificates ◀── Secret or files          registration ─▶ ValidatingWebhookConfiguration
+//!                       └──────────── caBundle, and what of it the API server has ────────────┘
+//! ```
+//!
+//! Nothing here reads the network or a disk while a request is answered.
+
+pub mod bindings;
+mod bundle;
+pub mod certificates;
+mod connection;
+mod denial;
+mod files;
+pub mod hold;
+pub mod index;
+pub mod liveness;
+mod pair;
+pub mod registration;
+pub mod review;
+mod secret;
+pub mod server;
+mod tls;
+mod webhook;
+
+pub use certificates::Certificates;
+pub use index::PolicyIndex;
+pub use pair::Names;
+pub use secret::SECRET_NAME;
+pub use tls::{Serving, server_config};
+pub use webhook::Webhook;

@@ -1,0 +1,212 @@
+//! Certificate and key of the webhook: made, read, judged. Pure: time is an argument.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
+};
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier as _;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::{bundle, tls};
+
+/// For which a pair is valid.
+pub(super) const LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
+/// By which a pair is valid before it was made: clocks of nodes differ.
+const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
+/// Names that a certificate is made for at most.
+const MAX_NAMES: usize = 16;
+
+/// The names that the API server may know the webhook by: DNS names or IP addresses. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names(Vec<String>);
+
+impl Names {
+    /// The names of a Service in the cluster.
+    #[must_use]
+    pub fn of_service(name: &str, namespace: &str) -> Names {
+        Names(vec![format!("{name}.{namespace}.svc"), format!("{name}.{namespace}.svc.cluster.local")])
+    }
+
+    /// The host of a URL. `None` when it has none.
+    #[must_use]
+    pub fn of_url(url: &url::Url) -> Option<Names> {
+        let host = match url.host()? {
+            url::Host::Domain(name) => name.to_owned(),
+            url::Host::Ipv4(address) => address.to_string(),
+            url::Host::Ipv6(address) => address.to_string(),
+        };
+        Some(Names(vec![host]))
+    }
+
+    /// Those of a certificate. `None` when it has none.
+    pub(super) fn of_certificate(names: &[String]) -> Option<Names> {
+        (!names.is_empty()).then(|| Names(names.to_vec()))
+    }
+
+    /// These, and those of `other`.
+    pub(super) fn with(&self, other: &[String]) -> Names {
+        let mut names = self.0.clone();
+        let more = other.iter().filter(|name| !self.0.contains(name)).take(MAX_NAMES.saturating_sub(names.len()));
+        names.extend(more.cloned());
+        Names(names)
+    }
+}
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PairFault {
+    /// Not PEM, or not of one certificate and its key.
+    #[error("{0}")]
+    Unreadable(String),
+    /// No authority of the bundle vouches for it, by these names and now.
+    #[error("not valid for {name}: {fault}")]
+    Untrusted {
+        /// The name.
+        name: String,
+        /// Why not.
+        fault: String,
+    },
+    /// It could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+    /// The cryptography library refuses.
+    #[error("cannot check a certificate: {0}")]
+    Check(String),
+}
+
+/// A certificate and its key as text, and the authority that vouches for it.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) certificate: String,
+    pub(super) key: String,
+    pub(super) authority: String,
+}
+
+/// Makes an authority and a certificate that it signs. The authority's private key is gone when this returns: nothing can
+/// ever be signed with it again, so that it can stand in a bundle until it expires.
+pub(super) fn make(names: &Names, now: Timestamp) -> Result<Made, PairFault> {
+    let authority_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut authority = params(&[], &format!("sekuire-policy-controller {}", now.as_nanosecond()), now)?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let authority_certificate = authority.self_signed(&authority_key)?;
+
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut leaf = params(&names.0, "sekuire-policy-controller webhook", now)?;
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    leaf.use_authority_key_identifier_extension = true;
+    let certificate = leaf.signed_by(&key, &Issuer::from_params(&authority, &authority_key))?;
+    Ok(Made { certificate: certificate.pem(), key: key.serialize_pem(), authority: authority_certificate.pem() })
+}
+
+fn params(names: &[String], common_name: &str, now: Timestamp) -> Result<CertificateParams, PairFault> {
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    // rcgen's own type of time is made from a date, which every version of it takes.
+    let epoch = date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + seconds(now - BACKDATED);
+    params.not_after = epoch + seconds(now + LIFETIME);
+    Ok(params)
+}
+
+/// Since 1970. A clock that is before that makes certificates nobody takes, which is noticed.
+fn seconds(at: Timestamp) -> Duration {
+    Duration::from_secs(u64::try_from(at.as_second()).unwrap_or(0))
+}
+
+/// A certificate with its key, ready to be served.
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) key: Arc<CertifiedKey>,
+    names: Vec<String>,
+    not_before: Timestamp,
+    not_after: Timestamp,
+}
+
+impl Pair {
+    /// Reads a chain, the served certificate first, and its private key, both PEM.
+    pub(super) fn read(chain: &[u8], key: &[u8]) -> Result<Pair, PairFault> {
+        let unreadable = |what: &str, fault: &dyn std::fmt::Display| PairFault::Unreadable(format!("{what}: {fault}"));
+        let chain = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|fault| unreadable("the certificate is not PEM", &fault))?;
+        let leaf =
+            chain.first().ok_or_else(|| PairFault::Unreadable("there is no certificate in the PEM".to_owned()))?;
+        let (names, not_before, not_after) = facts(leaf)?;
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|fault| unreadable("the key is not a private key in PEM", &fault))?;
+        let key = CertifiedKey::from_der(chain, key, &tls::provider())
+            .map_err(|fault| unreadable("certificate and key do not belong together", &fault))?;
+        Ok(Pair { key: Arc::new(key), names, not_before, not_after })
+    }
+
+    /// The names that it was made for.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// When it ends.
+    pub(super) fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// When it is to be replaced: at two thirds of its life.
+    pub(super) fn renew_at(&self) -> Timestamp {
+        let life = self.not_after.duration_since(self.not_before);
+        self.not_before + life * 2 / 3
+    }
+
+    /// Whether a client that trusts `authorities` (PEM) takes it at `now` for each of `names`.
+    pub(super) fn trusted_by(&self, authorities: &str, names: &Names, now: Timestamp) -> Result<(), PairFault> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(bundle::certificates(authorities, now));
+        let provider = Arc::new(tls::provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|fault| PairFault::Check(format!("no authority in the bundle is valid: {fault}")))?;
+        let at = UnixTime::since_unix_epoch(seconds(now));
+        let (leaf, chain) = self.key.cert.split_first().ok_or_else(|| PairFault::Check("empty chain".to_owned()))?;
+        for name in &names.0 {
+            let untrusted = |fault: String| PairFault::Untrusted { name: name.clone(), fault };
+            let server = ServerName::try_from(name.as_str()).map_err(|fault| untrusted(fault.to_string()))?;
+            verifier.verify_server_cert(leaf, chain, &server, &[], at).map_err(|fault| untrusted(fault.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+fn facts(leaf: &CertificateDer<'_>) -> Result<(Vec<String>, Timestamp, Timestamp), PairFault> {
+    let unreadable = |fault: String| PairFault::Unreadable(format!("the certificate is not X.509: {fault}"));
+    let (_, certificate) = X509Certificate::from_der(leaf).map_err(|fault| unreadable(fault.to_string()))?;
+    let time = |seconds: i64| Timestamp::from_second(seconds).map_err(|fault| unreadable(fault.to_string()));
+    let (not_before, not_after) =
+        (time(certificate.validity().not_before.timestamp())?, time(certificate.validity().not_after.timestamp())?);
+    let alternative = certificate.subject_alternative_name().map_err(|fault| unreadable(fault.to_string()))?;
+    let names = alternative.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
+        _ => None,
+    });
+    Ok((names.collect(), not_before, not_after))
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => None,
+    }
+}

@@ -1,0 +1,31 @@
+//! The resources of `sekuire.ai/v1alpha1`, as Rust types. `crds/` is generated from them by `sekuire crds`.
+//!
+//! Field comments are what `kubectl explain` prints: they are written for people who look at a cluster.
+
+pub mod agent;
+pub mod conditions;
+pub mod crds;
+pub mod document_schema;
+pub mod names;
+pub mod policy_ledger;
+pub mod policy_repository;
+pub mod signing_key;
+pub mod workspace_policy;
+
+pub use agent::{Agent, AgentStatus};
+pub use names::object_name;
+pub use policy_ledger::{PolicyLedger, PolicyLedgerSpec};
+pub use policy_repository::{PolicyRepository, PolicyRepositorySpec, PolicyRepositoryStatus};
+pub use signing_key::{SigningKey, SigningKeySpec, SigningKeyStatus};
+pub use workspace_policy::{WorkspacePolicy, WorkspacePolicySpec, WorkspacePolicyStatus};
+
+/// API group of all resources.
+pub const GROUP: &str = "sekuire.ai";
+/// Served and stored version.
+pub const VERSION: &str = "v1alpha1";
+/// Field manager of every server-side apply, and the reporting controller of Events.
+pub const FIELD_MANAGER: &str = "sekuire-policy-controller";
+/// Label on a `Namespace` that says to which workspace it belongs.
+pub const WORKSPACE_LABEL: &str = "sekuire.ai/workspace";
+/// Annotations that ask for a reconcile at once; any new value does. Flux's own is understood too.
+pub const REQUESTED_AT: [&str; 2] = ["sekuire.ai/requestedAt", "reconcile.fluxcd.io/requestedAt"];

@@ -1,0 +1,229 @@
+//! `PolicyRepository`: a Git repository of signed policies.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A Git repository of signed policy documents to watch. Whoever can write to it may propose policies; only what a
+/// trusted SigningKey signed takes effect, and nothing that is committed there can weaken or withdraw a policy without
+/// such a signature.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "sekuire.ai",
+    version = "v1alpha1",
+    kind = "PolicyRepository",
+    plural = "policyrepositories",
+    shortname = "prepo",
+    category = "sekuire",
+    status = "PolicyRepositoryStatus",
+    printcolumn(name = "URL", type_ = "string", json_path = ".spec.url"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message"),
+    printcolumn(name = "Documents", type_ = "integer", json_path = ".status.documents.total"),
+    printcolumn(name = "Refused", type_ = "integer", json_path = ".status.documents.refused"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Revision", type_ = "string", priority = 1, json_path = ".status.lastAppliedRevision")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRepositorySpec {
+    /// URL of the repository: `https://…` or `ssh://…`. It must not hold a user name with password. `file://…` and
+    /// `http://…` only work where the controller was started with --allow-insecure-git-urls (tests, the demo).
+    #[schemars(length(min = 1, max = 2048), regex(pattern = "^(https|ssh|http|file)://[^\\s]+$"))]
+    #[x_kube(validation = Rule::new("!self.matches('^[a-z]+://[^/@]*:[^/@]*@')")
+        .message("the URL must not hold a password: credentials belong in a Secret"))]
+    pub url: String,
+    /// What to follow. Absent: the default branch of the server.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<GitReference>,
+    /// Folder with the documents, from the root of the repository; `.` is the root itself. Every `.json`, `.yaml` and
+    /// `.yml` file below it must be a policy document, everything else is ignored. Default `policies`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')")
+        .message("path is relative to the root of the repository and has no .. part, for example: policies"))]
+    pub path: Option<String>,
+    /// How often to look for new commits, such as `30s`, `1m` or `1h30m`; a little jitter is added. At least 1s; default
+    /// `1m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]+(ms|s|m|h))+$"))]
+    pub interval: Option<String>,
+    /// How long one look may take, at most; default `60s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]+(ms|s|m|h))+$"))]
+    pub timeout: Option<String>,
+    /// True: look no more. What is enforced stays enforced, and is still put back when somebody edits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+    /// Ids of the workspaces that this repository may publish policies for; `*` stands for any run of characters.
+    /// Required as soon as there are two repositories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 253)))]
+    pub workspaces: Option<Vec<String>>,
+}
+
+/// What to follow: exactly one member.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[has(self.branch), has(self.tag), has(self.semver), has(self.commit)].filter(x, x).size() == 1")
+        .message("ref has exactly one member"),
+    validation = Rule::new("!has(self.tag) && !has(self.semver) && !has(self.commit)")
+        .message("this version of the controller follows branches only: use ref.branch")
+)]
+pub struct GitReference {
+    /// A branch, such as `main`. Its commits may only ever descend from those that were seen (`HistoryRewritten`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = "^[^\\s~^:?*\\[\\\\]+$"))]
+    pub branch: Option<String>,
+    /// Reserved: a tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub tag: Option<String>,
+    /// Reserved: a range of versions over tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub semver: Option<String>,
+    /// Reserved: a commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[0-9a-f]{40}$"))]
+    pub commit: Option<String>,
+}
+
+/// What the controller found.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRepositoryStatus {
+    /// The generation that the status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready` always; `Reconciling` and `Stalled` only while true.
+    #[serde(default)]
+    #[schemars(schema_with = "super::crds::conditions")]
+    pub conditions: Vec<Condition>,
+    /// Revision that was looked at last, as `branch@sha1:commit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempted_revision: Option<String>,
+    /// Revision up to which every commit was looked at and every accepted policy applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_applied_revision: Option<String>,
+    /// Value of the annotation `sekuire.ai/requestedAt` or `reconcile.fluxcd.io/requestedAt` that was handled last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_reconcile_at: Option<String>,
+    /// Where `lastAppliedRevision` was reached: a new tip of the same URL and branch must descend from this commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<Cursor>,
+    /// The documents at the revision looked at last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub documents: Option<DocumentCounts>,
+    /// The first refused documents, by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub refused: Vec<RefusedDocument>,
+    /// How many more were refused than `refused` lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_omitted: Option<u32>,
+}
+
+/// The last commit that was worked through.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Cursor {
+    /// URL that it was fetched from.
+    pub url: String,
+    /// Branch that it was the tip of.
+    pub branch: String,
+    /// The commit, 40 hex digits.
+    pub commit: String,
+}
+
+/// Documents by result.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DocumentCounts {
+    /// Documents below `spec.path`.
+    pub total: u32,
+    /// Those that verified and are enforced, drafts or retired.
+    pub verified: u32,
+    /// Those that were refused.
+    pub refused: u32,
+    /// How many had which result.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_result: Vec<ResultCount>,
+}
+
+/// How many documents had a result.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ResultCount {
+    /// `Verified`, `Superseded`, or the reason of a refusal.
+    pub result: String,
+    /// Number of documents.
+    pub count: u32,
+}
+
+/// A document that was refused.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedDocument {
+    /// Path in the repository.
+    pub path: String,
+    /// The reason, one word.
+    pub reason: String,
+    /// What is wrong, where, and what would be accepted.
+    pub message: String,
+    /// Workspace that the document names, if that could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
+}
+
+impl PolicyRepositorySpec {
+    /// `spec.path`, or its default.
+    pub fn path(&self) -> &str {
+        self.path.as_deref().unwrap_or("policies")
+    }
+
+    /// `spec.interval`, or its default; never under a second.
+    pub fn interval(&self) -> Duration {
+        duration(self.interval.as_deref(), Duration::from_secs(60)).max(Duration::from_secs(1))
+    }
+
+    /// `spec.timeout`, or its default; never under a second.
+    pub fn timeout(&self) -> Duration {
+        duration(self.timeout.as_deref(), Duration::from_secs(60)).max(Duration::from_secs(1))
+    }
+
+    /// The branch that is asked for.
+    pub fn branch(&self) -> Option<&str> {
+        self.reference.as_ref().and_then(|reference| reference.branch.as_deref())
+    }
+
+    /// Whether looking is switched off.
+    pub fn suspended(&self) -> bool {
+        self.suspend == Some(true)
+    }
+}
+
+/// A duration in Go's form. The schema admits nothing else, so that a text that cannot be read means the default.
+fn duration(text: Option<&str>, default: Duration) -> Duration {
+    text.and_then(|text| text.parse::<jiff::SignedDuration>().ok())
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .unwrap_or(default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_in_gos_form() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(duration(Some("30s"), minute), Duration::from_secs(30));
+        assert_eq!(duration(Some("1h30m"), minute), Duration::from_secs(5400));
+        assert_eq!(duration(Some("250ms"), minute), Duration::from_millis(250));
+        assert_eq!(duration(Some("5m"), minute), Duration::from_secs(300));
+        assert_eq!(duration(None, minute), minute);
+    }
+}

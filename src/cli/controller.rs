@@ -1,0 +1,116 @@
+//! `sekuire controller`: the operator itself.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use super::replica::{self, Config, Tls};
+
+/// Run the controller: watch repositories, verify policies, answer admission requests.
+///
+/// All replicas answer admission; the one that holds the Lease reconciles.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  sekuire controller                                   in a cluster, as the chart runs it
+  sekuire controller --kubeconfig ~/.kube/config \\
+    --webhook-listen 127.0.0.1:9443 --webhook-url https://127.0.0.1:9443 --data-dir /tmp/sekuire
+                                                       beside an API server on this machine")]
+pub struct Controller {
+    /// Kubeconfig to use. Default: KUBECONFIG, ~/.kube/config, or the service account of the pod.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Folder for clones of repositories. A cache: it may be lost. No other process may use it.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/sekuire", env = "SEKUIRE_DATA_DIR")]
+    data_dir: PathBuf,
+    /// Namespace of the controller's own objects: its Lease and the Secret with its certificate.
+    #[arg(long, default_value = "sekuire-system", env = "POD_NAMESPACE")]
+    namespace: String,
+    /// Name of this replica in the Lease and in Events. Default: POD_NAME, or the host's name and a digest of the data
+    /// folder.
+    #[arg(long, env = "POD_NAME")]
+    identity: Option<String>,
+    /// Address to serve the admission webhook, /healthz and /readyz on, over HTTPS.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9443")]
+    webhook_listen: SocketAddr,
+    /// URL at which the API server reaches the webhook. Default: the Service, see --webhook-service.
+    #[arg(long, value_name = "URL")]
+    webhook_url: Option<String>,
+    /// Service in --namespace through which the API server reaches the webhook, at port 443.
+    #[arg(long, value_name = "NAME", default_value = "sekuire-policy-controller", conflicts_with = "webhook_url")]
+    webhook_service: String,
+    /// Certificate chain of the webhook, as PEM; read again when it changes. Default: one of its own, in a Secret.
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key_file", "tls_ca_file"])]
+    tls_cert_file: Option<PathBuf>,
+    /// Private key of --tls-cert-file.
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    tls_key_file: Option<PathBuf>,
+    /// CA that signed --tls-cert-file, for the API server.
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    tls_ca_file: Option<PathBuf>,
+    /// Accept file:// and http:// repositories. For tests and the demo: nothing protects them on their way.
+    #[arg(long)]
+    allow_insecure_git_urls: bool,
+    /// Seconds for which a replica that was told to stop still answers, while endpoints drain.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    shutdown_delay: u64,
+    /// Form of the log.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// What to log: a level, or directives such as `info,sekuire_policy::git=debug`.
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "SEKUIRE_LOG")]
+    log: String,
+}
+
+/// Form of the log.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Controller {
+    /// Runs until a signal ends it.
+    ///
+    /// # Errors
+    /// What keeps it from starting, or from going on.
+    pub fn run(self) -> anyhow::Result<()> {
+        log_to_stderr(self.log_format, &self.log)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(replica::run(self.config()))
+    }
+
+    fn config(self) -> Config {
+        let tls = match (self.tls_cert_file, self.tls_key_file, self.tls_ca_file) {
+            (Some(certificate), Some(key), Some(ca)) => Tls::Files { certificate, key, ca },
+            _ => Tls::Own,
+        };
+        Config {
+            kubeconfig: self.kubeconfig,
+            identity: self.identity,
+            data_dir: self.data_dir,
+            namespace: self.namespace,
+            listen: self.webhook_listen,
+            webhook_url: self.webhook_url,
+            webhook_service: self.webhook_service,
+            tls,
+            allow_insecure_git_urls: self.allow_insecure_git_urls,
+            shutdown_delay: Duration::from_secs(self.shutdown_delay),
+        }
+    }
+}
+
+fn log_to_stderr(format: LogFormat, filter: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| anyhow::anyhow!("--log {filter}: {error}; give a level such as info, or target=level"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

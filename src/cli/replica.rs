@@ -1,0 +1,192 @@
+//! One replica from start to end.
+
+use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config as ClientConfig};
+use kube_lease_manager::LeaseManagerBuilder;
+use tokio::sync::watch::Receiver;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::controller::caches::{self, Caches};
+use crate::controller::events::Events;
+use crate::controller::lead;
+use crate::git::{Git, Limits};
+
+/// Name of the Lease.
+const LEASE: &str = "sekuire-policy-controller";
+/// Seconds after which a leader that does not renew its Lease has lost it, and how many before that it renews.
+const LEASE_SECONDS: (u64, u64) = (15, 5);
+
+/// Where the serving certificate comes from.
+#[derive(Clone, Debug)]
+pub enum Tls {
+    /// From a Secret that the replicas keep.
+    Own,
+    /// From files that somebody else keeps.
+    Files {
+        /// Chain, PEM.
+        certificate: PathBuf,
+        /// Private key, PEM.
+        key: PathBuf,
+        /// CA, PEM.
+        ca: PathBuf,
+    },
+}
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Kubeconfig; `None`: what the environment says.
+    pub kubeconfig: Option<PathBuf>,
+    /// Name of this replica.
+    pub identity: Option<String>,
+    /// Folder of the clones.
+    pub data_dir: PathBuf,
+    /// Namespace of the controller's own objects.
+    pub namespace: String,
+    /// Address of the webhook.
+    pub listen: SocketAddr,
+    /// URL of the webhook, where the API server does not reach it through a Service.
+    pub webhook_url: Option<String>,
+    /// Service of the webhook.
+    pub webhook_service: String,
+    /// The serving certificate.
+    pub tls: Tls,
+    /// Accept `file://` and `http://` repositories.
+    pub allow_insecure_git_urls: bool,
+    /// How long a replica that goes still answers.
+    pub shutdown_delay: Duration,
+}
+
+/// Runs one replica until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from starting; or a part of it ended that should not have.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let _lock = own(&config.data_dir)?;
+    let client = client(&config).await?;
+    let identity = config.identity.clone().unwrap_or_else(|| default_identity(&config.data_dir));
+    let shutdown = CancellationToken::new();
+    tokio::spawn(signals(shutdown.clone())?);
+    let mut tasks = JoinSet::new();
+    let caches = caches::start(&client, &mut tasks);
+    let exe = std::env::current_exe().context("cannot find this program, which the fetch children are started from")?;
+    let git = Git::new(exe, config.data_dir.clone(), Limits::default(), config.allow_insecure_git_urls);
+    let events = Events::new(client.clone(), &identity);
+    let leading = lease(&client, &config.namespace, &identity, shutdown.clone()).await?;
+    tracing::info!(%identity, namespace = %config.namespace, version = env!("CARGO_PKG_VERSION"), "controller started");
+    tasks.spawn(lead_while_elected(client.clone(), git, caches.clone(), events, leading.clone()));
+    tokio::select! {
+        ended = tasks.join_next() => bail!("a task that runs for ever has ended: {ended:?}"),
+        served = serve(&config, client, &identity, caches, leading, shutdown) => served,
+    }
+}
+
+/// The data folder belongs to one process: two would spoil each other's clones.
+fn own(data_dir: &Path) -> anyhow::Result<File> {
+    let shown = data_dir.display();
+    std::fs::create_dir_all(data_dir).with_context(|| format!("cannot create the data folder {shown}; see --data-dir"))?;
+    let path = data_dir.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}; see --data-dir", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!("{shown} is used by another controller: give each its own --data-dir"),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+async fn client(config: &Config) -> anyhow::Result<Client> {
+    let client = match &config.kubeconfig {
+        Some(path) => {
+            let kubeconfig = Kubeconfig::read_from(path)
+                .with_context(|| format!("cannot read kubeconfig {}; see --kubeconfig", path.display()))?;
+            ClientConfig::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
+        }
+        None => ClientConfig::infer().await.context("found no cluster; give --kubeconfig")?,
+    };
+    Ok(Client::try_from(client)?)
+}
+
+/// The same after a restart, so that a replica that was killed takes its own Lease back at once; another for each
+/// folder, so that two replicas on one machine are two.
+fn default_identity(data_dir: &Path) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let folder = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());
+    let digest = blake3::hash(folder.as_os_str().as_encoded_bytes()).to_hex();
+    format!("{host}-{}", &digest.as_str()[..8])
+}
+
+fn signals(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tracing::info!("told to stop: draining");
+        shutdown.cancel();
+    })
+}
+
+/// Whether this replica leads. Ends with the Lease released when `shutdown` is cancelled.
+async fn lease(
+    client: &Client,
+    namespace: &str,
+    identity: &str,
+    shutdown: CancellationToken,
+) -> anyhow::Result<Receiver<bool>> {
+    let (duration, grace) = LEASE_SECONDS;
+    let manager = LeaseManagerBuilder::new(client.clone(), LEASE)
+        .with_namespace(namespace)
+        .with_identity(identity)
+        .with_duration(duration)
+        .with_grace(grace)
+        .with_field_manager(format!("{LEASE}-{identity}"))
+        .build()
+        .await
+        .with_context(|| format!("cannot read or create Lease {namespace}/{LEASE}; does the namespace exist?"))?;
+    let (mut elected, task) = manager.watch().await;
+    let (sender, receiver) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        loop {
+            sender.send_replace(*elected.borrow_and_update());
+            tokio::select! {
+                changed = elected.changed() => if changed.is_err() { break },
+                () = shutdown.cancelled() => break,
+            }
+        }
+        sender.send_replace(false);
+        // without receivers the manager releases the Lease and ends
+        drop(elected);
+        match task.await {
+            Ok(Ok(_)) => {}
+            other => tracing::warn!(released = ?other.map(|result| result.map(|_| ())), "the Lease could not be released"),
+        }
+        sender.closed().await;
+    });
+    Ok(receiver)
+}
+
+async fn lead_while_elected(client: Client, git: Git, caches: Caches, events: Events, mut leading: Receiver<bool>) {
+    loop {
+        if leading.wait_for(|leads| *leads).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tracing::info!("leading");
+        tokio::select! {
+            // the tasks of a leader only end by a fault of ours: the process is to be started again
+            () = lead::lead(client.clone(), git.clone(), caches.clone(), events.clone()) => return,
+            _ = leading.wait_for(|leads| !*leads) => tracing::info!("no longer leading"),
+        }
+    }
+}
+
+async fn serve(_config: &Config, _client: Client, _identity: &str, _caches: Caches, _leading: Receiver<bool>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    shutdown.cancelled().await;
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! The watches of every replica: they keep the index true, and the leader informed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, ResourceExt as _};
+use tokio::sync::watch::{self, Receiver, Sender};
+use tokio::task::JoinSet;
+
+use super::keys::Keys;
+use super::watch::{Seen, list_watch};
+use crate::admission::index::{PolicyIndex, Watched};
+use crate::api::{PolicyLedger, PolicyRepository, SigningKey, WORKSPACE_LABEL, WorkspacePolicy};
+
+/// What the watches of one replica bring.
+#[derive(Clone)]
+pub struct Caches {
+    /// What is enforced.
+    pub index: Arc<PolicyIndex>,
+    /// All `SigningKey` objects.
+    pub keys: Arc<Mutex<Keys>>,
+    /// Counts changes of the keys.
+    pub keys_changed: Receiver<u64>,
+    /// All `PolicyRepository` objects; `None` until they were listed.
+    pub repositories: Receiver<Option<Arc<HashMap<String, Arc<PolicyRepository>>>>>,
+}
+
+/// Starts the watches in `tasks`. They run for ever.
+pub fn start(client: &Client, tasks: &mut JoinSet<()>) -> Caches {
+    let index = Arc::new(PolicyIndex::default());
+    let keys = Arc::new(Mutex::new(Keys::default()));
+    let (keys_sender, keys_changed) = watch::channel(0);
+    let (repositories_sender, repositories) = watch::channel(None);
+    tasks.spawn(policies(client.clone(), index.clone()));
+    tasks.spawn(ledgers(client.clone(), index.clone()));
+    tasks.spawn(namespaces(client.clone(), index.clone()));
+    tasks.spawn(signing_keys(client.clone(), index.clone(), keys.clone(), keys_sender));
+    tasks.spawn(policy_repositories(client.clone(), repositories_sender));
+    Caches { index, keys, keys_changed, repositories }
+}
+
+async fn policies(client: Client, index: Arc<PolicyIndex>) {
+    list_watch(Api::<WorkspacePolicy>::all(client), |seen| {
+        match seen {
+            Seen::Now(object) => index.object_seen(*object, Timestamp::now()),
+            Seen::Gone(object) => index.object_gone(&object.name_any(), Timestamp::now()),
+            Seen::All(names) => {
+                index.retain_objects(&names, Timestamp::now());
+                index.liveness.complete(Watched::Policies);
+            }
+            Seen::Alive => {}
+        }
+        index.liveness.heard(Watched::Policies);
+    })
+    .await;
+}
+
+async fn ledgers(client: Client, index: Arc<PolicyIndex>) {
+    list_watch(Api::<PolicyLedger>::all(client), |seen| {
+        match seen {
+            Seen::Now(ledger) => index.ledger_seen(*ledger, Timestamp::now()),
+            Seen::Gone(ledger) => index.ledger_gone(&ledger.name_any(), Timestamp::now()),
+            Seen::All(names) => {
+                index.retain_ledgers(&names, Timestamp::now());
+                index.liveness.complete(Watched::Ledgers);
+            }
+            Seen::Alive => {}
+        }
+        index.liveness.heard(Watched::Ledgers);
+    })
+    .await;
+}
+
+async fn namespaces(client: Client, index: Arc<PolicyIndex>) {
+    list_watch(Api::<Namespace>::all(client), |seen| {
+        match seen {
+            Seen::Now(namespace) => {
+                let label = namespace.labels().get(WORKSPACE_LABEL).map(String::as_str);
+                index.bindings.set(&namespace.name_any(), label.filter(|label| !label.is_empty()));
+            }
+            Seen::Gone(namespace) => index.bindings.remove(&namespace.name_any()),
+            Seen::All(names) => {
+                index.bindings.retain(&names);
+                index.liveness.complete(Watched::Namespaces);
+            }
+            Seen::Alive => {}
+        }
+        index.liveness.heard(Watched::Namespaces);
+    })
+    .await;
+}
+
+async fn signing_keys(client: Client, index: Arc<PolicyIndex>, keys: Arc<Mutex<Keys>>, changed: Sender<u64>) {
+    // until the first full list, a ring of some of the keys would only cause work: nothing is answered from it
+    let mut listed = false;
+    list_watch(Api::<SigningKey>::all(client), |seen| {
+        let mut keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = matches!(seen, Seen::Alive);
+        match seen {
+            Seen::Now(key) => keys.seen(*key),
+            Seen::Gone(key) => keys.gone(&key.name_any()),
+            Seen::All(names) => {
+                keys.retain(&names);
+                listed = true;
+            }
+            Seen::Alive => {}
+        }
+        if listed && !alive {
+            index.keys_changed(keys.ring(), Timestamp::now());
+            index.liveness.complete(Watched::Keys);
+            changed.send_modify(|count| *count = count.wrapping_add(1));
+        }
+        index.liveness.heard(Watched::Keys);
+    })
+    .await;
+}
+
+async fn policy_repositories(client: Client, sender: Sender<Option<Arc<HashMap<String, Arc<PolicyRepository>>>>>) {
+    let mut all: HashMap<String, Arc<PolicyRepository>> = HashMap::new();
+    let mut listed = false;
+    list_watch(Api::<PolicyRepository>::all(client), |seen| {
+        let alive = matches!(seen, Seen::Alive);
+        match seen {
+            Seen::Now(repository) => {
+                all.insert(repository.name_any(), Arc::new(*repository));
+            }
+            Seen::Gone(repository) => {
+                all.remove(&repository.name_any());
+            }
+            Seen::All(names) => {
+                all.retain(|name, _| names.contains(name));
+                listed = true;
+            }
+            Seen::Alive => {}
+        }
+        if listed && !alive {
+            sender.send_replace(Some(Arc::new(all.clone())));
+        }
+    })
+    .await;
+}

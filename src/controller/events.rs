@@ -1,0 +1,65 @@
+//! Events: one for each revision and reason, for people who look with `kubectl describe` and `kubectl events`.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+
+/// Publishes Events. One that cannot be published is logged: it never stops the work that it tells of.
+#[derive(Clone)]
+pub struct Events {
+    recorder: Recorder,
+}
+
+/// The API server refuses longer notes.
+const LONGEST_NOTE: usize = 1000;
+
+impl Events {
+    /// `identity` names this replica.
+    pub fn new(client: Client, identity: &str) -> Self {
+        let reporter = Reporter { controller: crate::api::FIELD_MANAGER.into(), instance: Some(identity.into()) };
+        Events { recorder: Recorder::new(client, reporter) }
+    }
+
+    /// Reference to a `WorkspacePolicy`.
+    pub fn policy(name: &str, uid: Option<String>) -> ObjectReference {
+        reference("WorkspacePolicy", name, uid)
+    }
+
+    /// Reference to a `PolicyRepository`.
+    pub fn repository(name: &str, uid: Option<String>) -> ObjectReference {
+        reference("PolicyRepository", name, uid)
+    }
+
+    /// Something went as it should.
+    pub async fn normal(&self, about: ObjectReference, reason: &str, note: String) {
+        self.publish(about, EventType::Normal, reason, note).await;
+    }
+
+    /// Something needs a look.
+    pub async fn warning(&self, about: ObjectReference, reason: &str, note: String) {
+        self.publish(about, EventType::Warning, reason, note).await;
+    }
+
+    async fn publish(&self, about: ObjectReference, type_: EventType, reason: &str, mut note: String) {
+        if note.len() > LONGEST_NOTE {
+            let end = (0..=LONGEST_NOTE).rev().find(|i| note.is_char_boundary(*i)).unwrap_or(0);
+            note.truncate(end);
+            note.push('…');
+        }
+        let event =
+            Event { type_, reason: reason.to_owned(), note: Some(note), action: "Reconcile".to_owned(), secondary: None };
+        if let Err(error) = self.recorder.publish(&event, &about).await {
+            tracing::warn!(%error, %reason, "event could not be published");
+        }
+    }
+}
+
+fn reference(kind: &str, name: &str, uid: Option<String>) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("sekuire.ai/v1alpha1".to_owned()),
+        kind: Some(kind.to_owned()),
+        name: Some(name.to_owned()),
+        uid,
+        ..ObjectReference::default()
+    }
+}

@@ -1,0 +1,197 @@
+//! The tasks of the leading replica. They are started when the Lease is won and dropped when it is lost.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::json;
+use tokio::sync::watch::{self, Receiver, Sender};
+use tokio::task::JoinSet;
+
+use super::caches::Caches;
+use super::events::Events;
+use super::keys;
+use super::leader::{Leader, NoLibrary};
+use super::repository::{Cause, Worker, requested_at};
+use crate::api::signing_key::SigningKeyStatus;
+use crate::api::{FIELD_MANAGER, PolicyRepository, SigningKey, conditions};
+use crate::git::Git;
+
+/// Workspaces that are put back at the same time.
+const CONCURRENCY: usize = 16;
+/// Pause before a workspace that failed is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Longest sleep of the clock: it also bounds what a jump of the clock can delay.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+/// Leads, until the future is dropped.
+pub async fn lead(client: Client, git: Git, caches: Caches, events: Events) {
+    while let Err(waiting) = caches.index.ready() {
+        tracing::debug!(%waiting, "leading, not ready yet");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let leader = Arc::new(Leader::new(client.clone(), caches.index.clone(), events));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(report_keys(client.clone(), caches.clone()));
+    tasks.spawn(repositories(client, git, caches.clone(), leader.clone()));
+    tasks.spawn(keep(leader.clone(), caches));
+    tasks.spawn(clock(leader));
+    // none of them ends by itself; if one panics, leading ends, and with it the process
+    if let Some(Err(error)) = tasks.join_next().await {
+        tracing::error!(%error, "a task of the leader ended");
+    }
+}
+
+/// Puts back what somebody else changed, and raises marks, before anything is read from Git.
+async fn keep(leader: Arc<Leader>, mut caches: Caches) {
+    // the repositories are to be known before anybody says that a source is missing
+    if caches.repositories.wait_for(Option::is_some).await.is_err() {
+        return;
+    }
+    leader.index.mark_dirty(leader.index.names());
+    loop {
+        let names = leader.index.dirty().await;
+        let results = futures::stream::iter(names).map(|name| {
+            let leader = &leader;
+            async move {
+                if let Err(error) = leader.reconcile(&name, &NoLibrary).await {
+                    tracing::warn!(%error, policy = %name, "workspace not reconciled, trying again");
+                    retry(leader, name);
+                }
+            }
+        });
+        futures::StreamExt::for_each(futures::StreamExt::buffer_unordered(results, CONCURRENCY), async |()| {}).await;
+    }
+}
+
+use futures::StreamExt as _;
+
+fn retry(leader: &Arc<Leader>, name: String) {
+    let leader = Arc::downgrade(leader);
+    tokio::spawn(async move {
+        tokio::time::sleep(PAUSE).await;
+        if let Some(leader) = leader.upgrade() {
+            leader.index.mark_dirty([name]);
+        }
+    });
+}
+
+/// What changes by the clock alone: a policy or a key runs out.
+async fn clock(leader: Arc<Leader>) {
+    loop {
+        let now = Timestamp::now();
+        let next = leader.index.clock_passed(now);
+        leader.index.mark_dirty(leader.index.out_of_time(now));
+        let until = next.and_then(|at| Duration::try_from(at.duration_since(Timestamp::now())).ok());
+        let sleep = until.unwrap_or(LONGEST_SLEEP).clamp(Duration::from_millis(10), LONGEST_SLEEP);
+        tokio::time::sleep(sleep).await;
+    }
+}
+
+/// One worker for each repository.
+async fn repositories(client: Client, git: Git, mut caches: Caches, leader: Arc<Leader>) {
+    let mut workers: HashMap<String, Sender<Option<Arc<PolicyRepository>>>> = HashMap::new();
+    let mut tasks = JoinSet::new();
+    loop {
+        let all = caches.repositories.borrow_and_update().clone().unwrap_or_default();
+        all.keys().for_each(|name| leader.expect(name));
+        // dropping a sender tells the worker that its repository is gone
+        workers.retain(|name, _| all.contains_key(name));
+        for (name, repository) in all.iter() {
+            match workers.get(name).filter(|sender| !sender.is_closed()) {
+                Some(sender) => {
+                    sender.send_replace(Some(repository.clone()));
+                }
+                None => {
+                    let (sender, receiver) = watch::channel(Some(repository.clone()));
+                    let worker = Worker::new(client.clone(), git.clone(), leader.clone());
+                    tasks.spawn(work(worker, receiver, caches.keys_changed.clone()));
+                    workers.insert(name.clone(), sender);
+                }
+            }
+        }
+        tokio::select! {
+            changed = caches.repositories.changed() => if changed.is_err() { return },
+            Some(ended) = tasks.join_next() => if let Err(error) = ended {
+                tracing::error!(%error, "the worker of a repository ended; it is started again");
+            }
+        }
+    }
+}
+
+async fn work(mut worker: Worker, mut current: Receiver<Option<Arc<PolicyRepository>>>, mut keys: Receiver<u64>) {
+    let mut cause = Cause::Look;
+    let Some(mut repository) = current.borrow_and_update().clone() else { return };
+    keys.borrow_and_update();
+    loop {
+        let pause = worker.look(&repository, cause).await;
+        let looked_at = (repository.metadata.generation, requested_at(&repository).map(str::to_owned));
+        let sleep = tokio::time::sleep(pause);
+        tokio::pin!(sleep);
+        loop {
+            tokio::select! {
+                changed = current.changed() => {
+                    let latest = current.borrow_and_update().clone();
+                    let (Ok(()), Some(latest)) = (changed, latest) else { return worker.forget(&repository).await };
+                    let same_object = latest.uid() == repository.uid();
+                    repository = latest;
+                    let asked = (repository.metadata.generation, requested_at(&repository).map(str::to_owned));
+                    if asked != looked_at || !same_object {
+                        cause = Cause::Look;
+                        break;
+                    }
+                }
+                Ok(()) = keys.changed() => { cause = Cause::Judge; break }
+                () = &mut sleep => { cause = Cause::Look; break }
+            }
+        }
+    }
+}
+
+/// Keeps the status of the `SigningKey` objects.
+async fn report_keys(client: Client, mut caches: Caches) {
+    let api: Api<SigningKey> = Api::all(client);
+    loop {
+        let now = Timestamp::now();
+        let (due, next) = due_key_statuses(&caches, now);
+        for (key, status) in due {
+            let name = key.name_any();
+            let apply = json!({
+                "apiVersion": "sekuire.ai/v1alpha1", "kind": "SigningKey",
+                "metadata": {"name": name, "resourceVersion": key.resource_version()}, "status": status,
+            });
+            let params = PatchParams::apply(FIELD_MANAGER).force();
+            if let Err(error) = api.patch_status(&name, &params, &Patch::Apply(&apply)).await {
+                // the watch brings what is newer
+                tracing::debug!(%error, key = %name, "status not written");
+            }
+        }
+        let until = next.and_then(|at| Duration::try_from(at.duration_since(Timestamp::now())).ok());
+        let sleep = until.unwrap_or(LONGEST_SLEEP).clamp(Duration::from_millis(10), LONGEST_SLEEP);
+        tokio::select! {
+            changed = caches.keys_changed.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(sleep) => {}
+        }
+    }
+}
+
+/// The keys whose status is not what it should be, and the next moment at which one changes by the clock.
+fn due_key_statuses(caches: &Caches, now: Timestamp) -> (Vec<(SigningKey, SigningKeyStatus)>, Option<Timestamp>) {
+    let keys = caches.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (ring, claims) = (keys.ring(), keys.claims());
+    let due = keys.objects().filter_map(|key| {
+        let generation = key.metadata.generation;
+        let previous = key.status.clone().unwrap_or_default();
+        let new = [keys::condition(&key.spec, &ring, &claims, now)];
+        let status = SigningKeyStatus {
+            observed_generation: generation,
+            conditions: conditions::merge(&previous.conditions, &new, generation, now),
+            fingerprint: key.spec.trusted_key().ok().map(|key| key.public_key.key_id()),
+        };
+        (status != previous).then(|| (key.clone(), status))
+    });
+    (due.collect(), keys.next_boundary(now))
+}

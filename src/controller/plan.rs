@@ -1,0 +1,296 @@
+//! What is to be done for one workspace. Pure: everything that was observed comes in, and what to write comes out.
+//!
+//! The *base* is the highest of what the ledger marks, what the object holds and what this replica holds. Documents from
+//! Git may raise it; nothing lowers it. A document that is refused never replaces or withdraws anything.
+
+use std::collections::BTreeSet;
+
+use super::candidate::{Candidate, Summary};
+use crate::admission::hold::Mark;
+use crate::admission::index::WorkspaceView;
+use crate::api::workspace_policy::Source;
+use crate::policy::{Reason, Status};
+
+/// Where the document is that belongs to the base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// This replica holds it.
+    Held,
+    /// The object has it, and the replica does not hold it yet.
+    Object,
+    /// It is this candidate.
+    Candidate(usize),
+    /// Nobody has it: only the ledger knows of it.
+    Nowhere,
+}
+
+/// The accepted document of a workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Version, digest, policy and lifecycle.
+    pub mark: Mark,
+    /// Where its document is.
+    pub place: Place,
+}
+
+/// What became of a candidate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its result: `Verified`, `Superseded`, or why it was refused.
+    pub reason: Reason,
+    /// The same in a sentence.
+    pub message: String,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The accepted document, if the workspace has one.
+    pub base: Option<Base>,
+    /// Take this document and write it into the object. None: the object is as it should be, or cannot be mended.
+    pub write: Option<Place>,
+    /// What `spec.source` should be, when the document is written or somebody changed it.
+    pub source: Option<Source>,
+    /// Write the base's mark into the ledger.
+    pub raise_mark: bool,
+    /// One for each candidate, in their order.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Decides for one workspace. `candidates` are the documents that name it, commits in their order, the tip last.
+pub fn plan(view: &WorkspaceView, candidates: &[Candidate]) -> Plan {
+    let mut state = Acceptance::new(initial_base(view), candidates);
+    let orders: BTreeSet<usize> = candidates.iter().map(|candidate| candidate.order).collect();
+    for order in orders {
+        state.commit(order);
+    }
+    state.finish();
+    let Acceptance { base, outcomes, .. } = state;
+    let base = base.map(|base| prefer_what_git_has(base, view, candidates));
+    let write = base.as_ref().and_then(|base| document_to_write(base, view, candidates));
+    let source = base.as_ref().and_then(|base| source(base, write, view, candidates));
+    let raise_mark = base.as_ref().is_some_and(|base| {
+        base.place != Place::Nowhere && view.ledger.as_ref().is_none_or(|ledger| ledger.mark != base.mark)
+    });
+    let outcomes = outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(not_looked_at)).collect();
+    Plan { base, write, source, raise_mark, outcomes }
+}
+
+fn not_looked_at() -> Outcome {
+    Outcome { reason: Reason::Superseded, message: "overtaken by a newer version".to_owned() }
+}
+
+/// The highest of ledger, object and what is held. Where two have the same version, what was verified counts.
+fn initial_base(view: &WorkspaceView) -> Option<Base> {
+    let held = view.held.as_ref().map(|held| Base { mark: Mark::from(&*held.policy), place: Place::Held });
+    let object = view.object.as_ref().and_then(|object| {
+        let policy = object.verdict.as_ref().ok()?;
+        let its_own = policy.workspace_id() == object.workspace && policy.status() != Status::Draft;
+        its_own.then(|| Base { mark: Mark::from(&**policy), place: Place::Object })
+    });
+    let ledger = view.ledger.as_ref().map(|ledger| Base { mark: ledger.mark.clone(), place: Place::Nowhere });
+    let mut best: Option<Base> = None;
+    for base in [held, object, ledger].into_iter().flatten() {
+        if best.as_ref().is_none_or(|best| base.mark.version > best.mark.version) {
+            best = Some(base);
+        }
+    }
+    best
+}
+
+/// The acceptance of candidates, commit by commit.
+struct Acceptance<'a> {
+    base: Option<Base>,
+    candidates: &'a [Candidate],
+    outcomes: Vec<Option<Outcome>>,
+}
+
+impl<'a> Acceptance<'a> {
+    fn new(base: Option<Base>, candidates: &'a [Candidate]) -> Self {
+        Acceptance { base, candidates, outcomes: vec![None; candidates.len()] }
+    }
+
+    fn refuse(&mut self, index: usize, reason: Reason, message: String) {
+        self.outcomes[index] = Some(Outcome { reason, message });
+    }
+
+    /// Works through the documents of one commit.
+    fn commit(&mut self, order: usize) {
+        let mut higher: Vec<(usize, &'a Summary)> = Vec::new();
+        for (index, candidate) in self.candidates.iter().enumerate().filter(|(_, c)| c.order == order) {
+            match &candidate.verdict {
+                Err(refusal) => self.refuse(index, refusal.reason, refusal.message.clone()),
+                Ok(summary) if summary.is_draft() => self.outcomes[index] = Some(verified("a draft; not enforced")),
+                Ok(summary) => match self.base.as_ref().map(|base| summary.mark.version.cmp(&base.mark.version)) {
+                    None | Some(std::cmp::Ordering::Greater) => higher.push((index, summary)),
+                    Some(std::cmp::Ordering::Equal) => self.same_version(index, summary),
+                    Some(std::cmp::Ordering::Less) => {} // whether that is a fault shows at the end
+                },
+            }
+        }
+        self.drop_foreign_policies(&mut higher);
+        self.drop_ambiguous_versions(&mut higher);
+        if let Some((index, summary)) = higher.iter().max_by(|a, b| a.1.mark.version.cmp(&b.1.mark.version)) {
+            self.base = Some(Base { mark: summary.mark.clone(), place: Place::Candidate(*index) });
+        }
+        for (index, summary) in higher {
+            if self.base.as_ref().is_some_and(|base| base.mark == summary.mark) {
+                self.outcomes[index] = Some(verified("accepted"));
+            }
+        }
+    }
+
+    fn same_version(&mut self, index: usize, summary: &Summary) {
+        let Some(base) = &mut self.base else { return };
+        if base.mark.digest == summary.mark.digest {
+            if base.place == Place::Nowhere {
+                base.place = Place::Candidate(index);
+            }
+            self.outcomes[index] = Some(verified("this is the accepted version"));
+        } else {
+            let message = format!(
+                "version {} of workspace {} was accepted with other content (document digest {}, this one has {}): give the change a higher version",
+                summary.mark.version, summary.workspace, base.mark.digest, summary.mark.digest
+            );
+            self.refuse(index, Reason::VersionReused, message);
+        }
+    }
+
+    /// A workspace belongs to one policy until that one is archived. Two that claim it in one commit are both refused.
+    fn drop_foreign_policies(&mut self, higher: &mut Vec<(usize, &'a Summary)>) {
+        let owner = self.base.as_ref().filter(|base| base.mark.lifecycle == Status::Active);
+        let owner = owner.map(|base| base.mark.policy_id.clone());
+        let claims: BTreeSet<&str> = higher.iter().map(|(_, summary)| summary.mark.policy_id.as_str()).collect();
+        let list = claims.iter().copied().collect::<Vec<_>>().join(", ");
+        let unclear = owner.is_none() && claims.len() > 1;
+        let (kept, dropped): (Vec<_>, Vec<_>) = higher
+            .drain(..)
+            .partition(|(_, summary)| !unclear && owner.as_ref().is_none_or(|owner| *owner == summary.mark.policy_id));
+        *higher = kept;
+        for (index, summary) in dropped {
+            let message = match &owner {
+                Some(owner) => format!(
+                    "workspace {} has the active policy {owner}: archive that one first, or publish under its policy_id",
+                    summary.workspace
+                ),
+                None => format!("workspace {} is claimed by several policies: {list}; keep one", summary.workspace),
+            };
+            self.refuse(index, Reason::ConflictingPolicies, message);
+        }
+    }
+
+    /// Two documents of one version in one commit: nobody can say which one was meant.
+    fn drop_ambiguous_versions(&mut self, higher: &mut Vec<(usize, &'a Summary)>) {
+        let all = higher.clone();
+        higher.retain(|(index, summary)| {
+            let other = all.iter().find(|(_, other)| {
+                other.mark.version == summary.mark.version && other.mark.digest != summary.mark.digest
+            });
+            if let Some((other, _)) = other {
+                let message = format!(
+                    "version {} of workspace {} stands in {} too, with other content: give one of them a higher version",
+                    summary.mark.version, summary.workspace, self.candidates[*other].path
+                );
+                self.outcomes[*index] = Some(Outcome { reason: Reason::VersionReused, message });
+            }
+            other.is_none()
+        });
+    }
+
+    /// Older versions are a fault only where the newer one is gone from the tip.
+    fn finish(&mut self) {
+        let Some(base) = &self.base else { return };
+        let accepted_at_tip = self.candidates.iter().any(|candidate| {
+            candidate.at_tip && candidate.verdict.as_ref().is_ok_and(|summary| is_base(base, summary))
+        });
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            let Ok(summary) = &candidate.verdict else { continue };
+            if summary.mark.version >= base.mark.version {
+                continue;
+            }
+            let refused = self.outcomes[index].as_ref().is_some_and(|outcome| {
+                matches!(outcome.reason, Reason::VersionReused | Reason::ConflictingPolicies)
+            });
+            if refused && candidate.at_tip {
+                continue;
+            }
+            let no_fault = summary.mark.lifecycle != Status::Active || accepted_at_tip || !candidate.at_tip;
+            self.outcomes[index] = Some(if no_fault { not_looked_at() } else { rollback(base, summary) });
+        }
+    }
+}
+
+fn is_base(base: &Base, summary: &Summary) -> bool {
+    summary.mark.version == base.mark.version && summary.mark.digest == base.mark.digest
+}
+
+fn verified(message: &str) -> Outcome {
+    Outcome { reason: Reason::Verified, message: message.to_owned() }
+}
+
+fn rollback(base: &Base, summary: &Summary) -> Outcome {
+    Outcome {
+        reason: Reason::VersionRollback,
+        message: format!(
+            "version {} of workspace {} is older than the accepted {}: to go back to older rules, publish them under a higher version",
+            summary.mark.version, summary.workspace, base.mark.version
+        ),
+    }
+}
+
+/// A document that was signed again (other key, same version and data) is taken from Git, unless the object has what
+/// one of the files at the tip says.
+fn prefer_what_git_has(mut base: Base, view: &WorkspaceView, candidates: &[Candidate]) -> Base {
+    let at_tip = |index: &usize| {
+        let candidate = &candidates[*index];
+        candidate.at_tip && candidate.verdict.as_ref().is_ok_and(|summary| is_base(&base, summary))
+    };
+    let same: Vec<usize> = (0..candidates.len()).filter(at_tip).collect();
+    let in_object = |index: &&usize| {
+        let fingerprint = candidates[**index].verdict.as_ref().ok().map(|summary| summary.fingerprint);
+        view.object.as_ref().is_some_and(|object| Some(object.fingerprint) == fingerprint)
+    };
+    if let Some(index) = same.iter().find(in_object).or_else(|| same.first()) {
+        base.place = Place::Candidate(*index);
+    }
+    base
+}
+
+fn document_to_write(base: &Base, view: &WorkspaceView, candidates: &[Candidate]) -> Option<Place> {
+    let wanted = match base.place {
+        Place::Candidate(index) => candidates[index].verdict.as_ref().ok()?.fingerprint,
+        Place::Held => super::candidate::fingerprint(&view.held.as_ref()?.policy),
+        Place::Object | Place::Nowhere => return None,
+    };
+    let there = view.object.as_ref().map(|object| object.fingerprint);
+    (there != Some(wanted)).then_some(base.place)
+}
+
+/// Where the document came from. A document that is in place keeps the source under which it was accepted: the ledger
+/// remembers that.
+fn source(base: &Base, write: Option<Place>, view: &WorkspaceView, candidates: &[Candidate]) -> Option<Source> {
+    let marked = view.ledger.as_ref().filter(|ledger| ledger.mark == base.mark && !ledger.spec.commit.is_empty());
+    let marked = marked.map(|ledger| Source {
+        repository: ledger.spec.repository.clone(),
+        path: ledger.spec.path.clone(),
+        commit: ledger.spec.commit.clone(),
+    });
+    let found = match base.place {
+        Place::Candidate(index) => {
+            let candidate = &candidates[index];
+            Some(Source {
+                repository: candidate.repository.to_string(),
+                path: candidate.path.to_string(),
+                commit: candidate.commit.to_string(),
+            })
+        }
+        _ => view.held.as_ref().and_then(|held| held.source.clone()),
+    };
+    let wanted = marked.or(found)?;
+    let there = view.object.as_ref().and_then(|object| object.source.as_ref());
+    (write.is_some() || (view.object.is_some() && there != Some(&wanted))).then_some(wanted)
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

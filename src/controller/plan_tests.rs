@@ -1,0 +1,274 @@
+//! The table of what is accepted, refused and put back.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::*;
+use crate::admission::hold::{Held, follow};
+use crate::admission::index::{LedgerView, ObjectView, fingerprint};
+use crate::api::PolicyLedgerSpec;
+use crate::policy::sign::{PrivateKey, sign};
+use crate::policy::{Document, KeyRing, Pattern, TrustedKey, VerifiedPolicy, verify};
+
+const NOW: &str = "2026-06-01T00:00:00Z";
+
+fn key() -> PrivateKey {
+    PrivateKey::from_seed(&[7; 32])
+}
+
+fn policy(id: &str, version: &str, status: &str, tool: &str) -> Arc<VerifiedPolicy> {
+    let now: Timestamp = NOW.parse().unwrap();
+    let skeleton = json!({
+        "policy_id": id, "workspace_id": "ws_a", "version": version, "status": status,
+        "content": {"agent": {"capabilities": {"denied_tools": [tool]}}},
+    });
+    let signed = sign(skeleton, &key(), "key_1", now).unwrap();
+    let trusted = TrustedKey {
+        key_id: "key_1".into(),
+        public_key: key().public(),
+        workspaces: vec![Pattern::new("*")],
+        not_before: None,
+        not_after: None,
+        revoked: None,
+    };
+    Arc::new(verify(Document::from_value(signed).unwrap(), &KeyRing::new([trusted]), now).unwrap())
+}
+
+fn candidate(policy: &VerifiedPolicy, path: &str, order: usize, at_tip: bool) -> Candidate {
+    Candidate {
+        repository: "repo".into(),
+        branch: "main".into(),
+        path: path.into(),
+        commit: format!("{order:040}").into(),
+        blob: path.into(),
+        order,
+        at_tip,
+        workspace: Some("ws_a".into()),
+        verdict: Ok(Summary::of(policy)),
+    }
+}
+
+/// A file at the tip.
+fn tip(policy: &VerifiedPolicy, path: &str) -> Candidate {
+    candidate(policy, path, 9, true)
+}
+
+fn object(policy: &Arc<VerifiedPolicy>) -> ObjectView {
+    let document: serde_json::Value = serde_json::from_str(policy.document_json()).unwrap();
+    ObjectView::for_tests("ws_a", Ok(policy.clone()), fingerprint(&document))
+}
+
+fn ledger(policy: &VerifiedPolicy) -> LedgerView {
+    let spec = PolicyLedgerSpec {
+        workspace: "ws_a".into(),
+        version: policy.version().clone(),
+        digest: policy.digest().into(),
+        policy_id: policy.policy_id().into(),
+        lifecycle: policy.status(),
+        repository: "repo".into(),
+        path: "p.json".into(),
+        commit: "0".repeat(40),
+        accepted_at: None,
+    };
+    LedgerView { uid: String::new(), resource_version: "1".into(), mark: Mark::from(&spec), spec }
+}
+
+/// A workspace in which a policy is enforced, as it should be.
+fn enforcing(policy: &Arc<VerifiedPolicy>) -> WorkspaceView {
+    let mut object = object(policy);
+    object.source = Some(Source { repository: "repo".into(), path: "p.json".into(), commit: "0".repeat(40) });
+    let held = Held { policy: policy.clone(), source: object.source.clone(), refused: None };
+    WorkspaceView { object: Some(object), ledger: Some(ledger(policy)), held: Some(held) }
+}
+
+fn reasons(plan: &Plan) -> Vec<Reason> {
+    plan.outcomes.iter().map(|outcome| outcome.reason).collect()
+}
+
+fn version(plan: &Plan) -> String {
+    plan.base.as_ref().unwrap().mark.version.to_string()
+}
+
+fn does_nothing(plan: &Plan) -> bool {
+    plan.write.is_none() && plan.source.is_none() && !plan.raise_mark
+}
+
+#[test]
+fn the_first_active_policy_is_written_and_marked() {
+    let one = policy("p", "1", "active", "x");
+    let plan = plan(&WorkspaceView::default(), &[tip(&one, "p.json")]);
+    assert_eq!((plan.write, plan.raise_mark), (Some(Place::Candidate(0)), true));
+    assert_eq!(reasons(&plan), [Reason::Verified]);
+    assert_eq!(plan.source.unwrap().path, "p.json");
+}
+
+#[test]
+fn nothing_is_written_when_nothing_changed() {
+    let one = policy("p", "1", "active", "x");
+    let plan = plan(&enforcing(&one), &[tip(&one, "p.json")]);
+    assert!(does_nothing(&plan), "{plan:?}");
+}
+
+#[test]
+fn a_draft_is_verified_and_replaces_nothing() {
+    let (one, two) = (policy("p", "1", "active", "x"), policy("p", "2", "draft", "y"));
+    let plan = plan(&enforcing(&one), &[tip(&one, "p.json"), tip(&two, "q.json")]);
+    assert!(does_nothing(&plan));
+    assert_eq!(reasons(&plan), [Reason::Verified, Reason::Verified]);
+}
+
+#[test]
+fn a_higher_version_replaces_and_an_older_file_beside_it_is_no_fault() {
+    let (one, two) = (policy("p", "1", "active", "x"), policy("p", "2", "active", "y"));
+    let plan = plan(&enforcing(&one), &[tip(&one, "p.json"), tip(&two, "q.json")]);
+    assert_eq!((plan.write, version(&plan)), (Some(Place::Candidate(1)), "2".to_owned()));
+    assert_eq!(reasons(&plan), [Reason::Superseded, Reason::Verified]);
+}
+
+#[test]
+fn an_older_version_alone_is_a_rollback_and_the_newer_one_stays() {
+    let (one, two) = (policy("p", "1", "active", "x"), policy("p", "2", "active", "y"));
+    let plan = plan(&enforcing(&two), &[tip(&one, "p.json")]);
+    assert!(does_nothing(&plan));
+    assert_eq!(reasons(&plan), [Reason::VersionRollback]);
+}
+
+#[test]
+fn one_version_with_two_contents_is_reused() {
+    let (one, other) = (policy("p", "1", "active", "x"), policy("p", "1.0", "active", "y"));
+    let plan = plan(&enforcing(&one), &[tip(&other, "p.json")]);
+    assert!(does_nothing(&plan));
+    assert_eq!(reasons(&plan), [Reason::VersionReused]);
+}
+
+#[test]
+fn two_new_documents_of_one_version_are_both_refused() {
+    let (one, other) = (policy("p", "2", "active", "x"), policy("p", "2", "active", "y"));
+    let view = enforcing(&policy("p", "1", "active", "z"));
+    let plan = plan(&view, &[tip(&one, "a.json"), tip(&other, "b.json")]);
+    assert_eq!(version(&plan), "1");
+    assert_eq!(reasons(&plan), [Reason::VersionReused, Reason::VersionReused]);
+}
+
+#[test]
+fn another_policy_cannot_take_a_workspace_that_has_one() {
+    let (one, other) = (policy("p", "1", "active", "x"), policy("q", "2", "active", "y"));
+    let plan = plan(&enforcing(&one), &[tip(&one, "p.json"), tip(&other, "q.json")]);
+    assert!(does_nothing(&plan));
+    assert_eq!(reasons(&plan), [Reason::Verified, Reason::ConflictingPolicies]);
+}
+
+#[test]
+fn two_policies_for_a_free_workspace_are_both_refused() {
+    let (one, other) = (policy("p", "1", "active", "x"), policy("q", "2", "active", "y"));
+    let plan = plan(&WorkspaceView::default(), &[tip(&one, "p.json"), tip(&other, "q.json")]);
+    assert!(plan.base.is_none());
+    assert_eq!(reasons(&plan), [Reason::ConflictingPolicies, Reason::ConflictingPolicies]);
+}
+
+#[test]
+fn another_policy_may_follow_one_that_was_archived() {
+    let (end, other) = (policy("p", "2", "archived", "x"), policy("q", "3", "active", "y"));
+    let plan = plan(&enforcing(&end), &[tip(&other, "q.json")]);
+    assert_eq!((plan.write, version(&plan)), (Some(Place::Candidate(0)), "3".to_owned()));
+}
+
+#[test]
+fn a_version_that_only_an_older_commit_had_is_enforced_although_the_tip_lacks_it() {
+    let (one, two) = (policy("p", "1", "active", "x"), policy("p", "2", "active", "y"));
+    let plan = plan(&enforcing(&one), &[candidate(&two, "p.json", 1, false), tip(&one, "p.json")]);
+    assert_eq!((plan.write, version(&plan)), (Some(Place::Candidate(0)), "2".to_owned()));
+    assert_eq!(reasons(&plan), [Reason::Verified, Reason::VersionRollback]);
+}
+
+#[test]
+fn a_retirement_and_a_successor_in_two_commits_are_followed_in_their_order() {
+    let one = policy("p", "1", "active", "x");
+    let (end, other) = (policy("p", "2", "archived", "x"), policy("q", "3", "active", "y"));
+    let candidates = [candidate(&end, "p.json", 1, false), tip(&other, "q.json")];
+    let plan = plan(&enforcing(&one), &candidates);
+    assert_eq!(version(&plan), "3");
+}
+
+#[test]
+fn a_deleted_file_takes_nothing_away() {
+    let one = policy("p", "1", "active", "x");
+    let plan = plan(&enforcing(&one), &[]);
+    assert!(does_nothing(&plan));
+    assert_eq!(version(&plan), "1");
+}
+
+#[test]
+fn an_edited_object_is_put_back_from_what_is_held() {
+    let one = policy("p", "1", "active", "x");
+    let mut view = enforcing(&one);
+    view.object.as_mut().unwrap().fingerprint = [0; 32];
+    let plan = plan(&view, &[]);
+    assert_eq!((plan.write, plan.raise_mark), (Some(Place::Held), false));
+}
+
+#[test]
+fn a_deleted_object_and_a_deleted_ledger_are_put_back() {
+    let one = policy("p", "1", "active", "x");
+    let mut view = enforcing(&one);
+    view.object = None;
+    view.ledger = None;
+    let plan = plan(&view, &[]);
+    assert_eq!((plan.write, plan.raise_mark), (Some(Place::Held), true));
+}
+
+#[test]
+fn a_lowered_ledger_is_raised_again() {
+    let (one, two) = (policy("p", "1", "active", "x"), policy("p", "2", "active", "y"));
+    let mut view = enforcing(&two);
+    view.ledger = Some(ledger(&one));
+    let plan = plan(&view, &[tip(&two, "p.json")]);
+    assert_eq!((plan.write, plan.raise_mark, version(&plan)), (None, true, "2".to_owned()));
+}
+
+#[test]
+fn an_object_with_a_higher_signed_version_raises_the_mark_before_git_is_read() {
+    let (one, two) = (policy("p", "1", "active", "x"), policy("p", "2", "active", "y"));
+    let mut view = enforcing(&one);
+    view.object = Some(object(&two));
+    view.held = None;
+    let plan = plan(&view, &[]);
+    assert_eq!((plan.write, plan.raise_mark, version(&plan)), (None, true, "2".to_owned()));
+}
+
+#[test]
+fn a_marked_version_that_nobody_holds_is_found_again_in_git() {
+    let (one, two) = (policy("p", "1", "active", "x"), policy("p", "2", "active", "y"));
+    let view = WorkspaceView { object: Some(object(&one)), ledger: Some(ledger(&two)), held: None };
+    let lost = plan(&view, &[]);
+    assert_eq!((lost.base.unwrap().place, lost.write, lost.raise_mark), (Place::Nowhere, None, false));
+    let found = plan(&view, &[candidate(&two, "p.json", 0, false)]);
+    assert_eq!(found.write, Some(Place::Candidate(0)));
+}
+
+#[test]
+fn a_document_signed_again_replaces_the_old_signature() {
+    let one = policy("p", "1", "active", "x");
+    let mut view = enforcing(&one);
+    view.object.as_mut().unwrap().fingerprint = [1; 32];
+    let plan = plan(&view, &[tip(&one, "p.json")]);
+    assert_eq!((plan.write, plan.raise_mark), (Some(Place::Candidate(0)), false));
+}
+
+#[test]
+fn a_replica_keeps_what_it_holds_whatever_the_object_says() {
+    let now: Timestamp = NOW.parse().unwrap();
+    let held = |policy: &Arc<VerifiedPolicy>| Held { policy: policy.clone(), source: None, refused: None };
+    let (one, two) = (policy("p", "1", "active", "x"), policy("p", "2", "active", "y"));
+    let draft = policy("p", "3", "draft", "z");
+    let mark = Mark::from(&*two);
+    let version = |held: Option<Held>| held.unwrap().policy.version().to_string();
+    assert_eq!(version(follow(Some(held(&two)), None, Some(&mark), now)), "2");
+    assert_eq!(version(follow(Some(held(&two)), Some(held(&one)), Some(&Mark::from(&*one)), now)), "2");
+    assert_eq!(version(follow(Some(held(&two)), Some(held(&draft)), Some(&mark), now)), "2");
+    assert_eq!(version(follow(Some(held(&one)), Some(held(&two)), Some(&Mark::from(&*one)), now)), "2");
+    assert!(follow(None, Some(held(&one)), Some(&mark), now).is_none(), "below the mark");
+    assert!(follow(None, Some(held(&two)), None, now).is_none(), "without a ledger");
+}

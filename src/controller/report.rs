@@ -1,0 +1,236 @@
+//! The status of a `PolicyRepository`, and the Events that go with it. Pure.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::leader::WorkspaceError;
+use crate::api::PolicyRepository;
+use crate::api::conditions::{self, NewCondition};
+use crate::api::policy_repository::{Cursor, DocumentCounts, PolicyRepositoryStatus, RefusedDocument, ResultCount};
+use crate::git::GitError;
+use crate::policy::Reason;
+
+/// Refused documents that a status lists; the rest is counted.
+const LISTED: usize = 50;
+/// Longest message of a refused document in a status.
+const LONGEST_MESSAGE: usize = 512;
+
+/// A document at the tip and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Path in the repository.
+    pub path: String,
+    /// Workspace that it names.
+    pub workspace: Option<String>,
+    /// Result.
+    pub reason: Reason,
+    /// The same in a sentence.
+    pub message: String,
+}
+
+impl Finding {
+    fn refused(&self) -> bool {
+        !matches!(self.reason, Reason::Verified | Reason::Superseded)
+    }
+}
+
+/// Why a look did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// One word of the closed set of a repository's reasons.
+    pub reason: &'static str,
+    /// What happened, and what would help.
+    pub message: String,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Transient,
+    Permanent,
+    Suspended,
+}
+
+impl Fault {
+    /// `spec.suspend` is set.
+    pub fn suspended() -> Fault {
+        let message = "looking for commits is suspended; what is enforced stays enforced".to_owned();
+        Fault { reason: "Suspended", message, kind: Kind::Suspended }
+    }
+
+    /// The repository could not be fetched or read.
+    pub fn git(error: &GitError) -> Fault {
+        let kind = if error.permanent() { Kind::Permanent } else { Kind::Transient };
+        Fault { reason: error.reason(), message: error.to_string(), kind }
+    }
+
+    /// The tip does not descend from the commit that was worked through last.
+    pub fn rewritten(tip: &str, last: &str) -> Fault {
+        let message = format!(
+            "commit {tip} does not descend from {last}, the last one that was worked through: history was rewritten. \
+             Nothing of it is read; what is enforced stays. Push a branch that descends from {last}"
+        );
+        Fault { reason: "HistoryRewritten", message, kind: Kind::Permanent }
+    }
+
+    /// A workspace could not be written.
+    pub fn workspace(error: &WorkspaceError) -> Fault {
+        Fault { reason: "Failed", message: error.to_string(), kind: Kind::Transient }
+    }
+
+    /// Whether trying again may help.
+    pub fn transient(&self) -> bool {
+        self.kind == Kind::Transient
+    }
+}
+
+/// What one look found.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// Revision that was looked at.
+    pub revision: Option<String>,
+    /// Whether `spec.path` is a folder there.
+    pub path_exists: bool,
+    /// Documents at the tip; `None`: they could not be looked at.
+    pub findings: Option<Vec<Finding>>,
+    /// Why it did not succeed.
+    pub fault: Option<Fault>,
+    /// The commit that was worked through.
+    pub cursor: Option<Cursor>,
+}
+
+/// The status to store: equal to the present one when nothing changed.
+pub fn status(
+    repository: &PolicyRepository,
+    look: &Look,
+    requested: Option<&str>,
+    now: Timestamp,
+) -> PolicyRepositoryStatus {
+    let previous = repository.status.clone().unwrap_or_default();
+    let generation = repository.metadata.generation;
+    let mut status = PolicyRepositoryStatus {
+        observed_generation: generation,
+        last_handled_reconcile_at: requested.map(str::to_owned).or(previous.last_handled_reconcile_at.clone()),
+        last_attempted_revision: look.revision.clone().or(previous.last_attempted_revision.clone()),
+        ..previous.clone()
+    };
+    if let Some(findings) = &look.findings {
+        status.documents = Some(count(findings));
+        let refused = || findings.iter().filter(|finding| finding.refused());
+        status.refused = refused().take(LISTED).map(listed).collect();
+        let more = refused().count().saturating_sub(LISTED);
+        status.refused_omitted = u32::try_from(more).ok().filter(|more| *more > 0);
+    }
+    if let Some(cursor) = &look.cursor {
+        status.cursor = Some(cursor.clone());
+        status.last_applied_revision.clone_from(&look.revision);
+    }
+    status.conditions = conditions::merge(&previous.conditions, &new_conditions(look, &status), generation, now);
+    status
+}
+
+fn new_conditions(look: &Look, status: &PolicyRepositoryStatus) -> Vec<NewCondition> {
+    let Some(fault) = &look.fault else {
+        return vec![NewCondition::new("Ready", true, "Succeeded", summary(look, status))];
+    };
+    let ready = NewCondition::new("Ready", false, fault.reason, &fault.message);
+    match fault.kind {
+        Kind::Suspended => vec![ready],
+        Kind::Permanent => vec![ready, NewCondition::new("Stalled", true, fault.reason, &fault.message)],
+        Kind::Transient => {
+            let progress = NewCondition::new("Reconciling", true, "ProgressingWithRetry", "the last look failed; trying again");
+            vec![ready, progress]
+        }
+    }
+}
+
+fn summary(look: &Look, status: &PolicyRepositoryStatus) -> String {
+    let counts = status.documents.clone().unwrap_or_default();
+    if !look.path_exists {
+        return "spec.path does not exist in this revision: no documents".to_owned();
+    }
+    let superseded = counts.total.saturating_sub(counts.verified + counts.refused);
+    let more = if superseded > 0 { format!(", {superseded} superseded") } else { String::new() };
+    format!("{} documents: {} verified, {} refused{more}", counts.total, counts.verified, counts.refused)
+}
+
+fn count(findings: &[Finding]) -> DocumentCounts {
+    let mut by_result: BTreeMap<&str, u32> = BTreeMap::new();
+    for finding in findings {
+        *by_result.entry(finding.reason.as_str()).or_default() += 1;
+    }
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    DocumentCounts {
+        total: number(findings.len()),
+        verified: by_result.get(Reason::Verified.as_str()).copied().unwrap_or(0),
+        refused: number(findings.iter().filter(|finding| finding.refused()).count()),
+        by_result: by_result
+            .into_iter()
+            .map(|(result, count)| ResultCount { result: result.to_owned(), count })
+            .collect(),
+    }
+}
+
+fn listed(finding: &Finding) -> RefusedDocument {
+    let mut message = finding.message.clone();
+    if message.len() > LONGEST_MESSAGE {
+        let end = (0..=LONGEST_MESSAGE).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
+        message.truncate(end);
+        message.push('…');
+    }
+    RefusedDocument {
+        path: finding.path.clone(),
+        reason: finding.reason.as_str().to_owned(),
+        message,
+        workspace: finding.workspace.clone(),
+    }
+}
+
+/// An Event to publish.
+pub struct Told {
+    /// Whether it needs a look.
+    pub warning: bool,
+    /// One word of the closed sets.
+    pub reason: String,
+    /// A sentence.
+    pub note: String,
+}
+
+/// What is new in a status: one Event for each revision and reason, not for each file.
+pub fn events(before: &PolicyRepositoryStatus, after: &PolicyRepositoryStatus) -> Vec<Told> {
+    let mut told = Vec::new();
+    let ready = |status: &PolicyRepositoryStatus| conditions::find(&status.conditions, "Ready").cloned();
+    if let Some(now) = ready(after) {
+        let was = ready(before);
+        let new_revision = after.last_applied_revision != before.last_applied_revision;
+        let changed = was.as_ref().is_none_or(|was| was.status != now.status || was.reason != now.reason);
+        if now.status == "True" && (changed || new_revision) {
+            let revision = after.last_applied_revision.as_deref().unwrap_or_default();
+            told.push(Told { warning: false, reason: now.reason, note: format!("{revision}: {}", now.message) });
+        } else if now.status == "False" && changed {
+            told.push(Told { warning: true, reason: now.reason, note: now.message });
+        }
+    }
+    if after.refused != before.refused || after.last_applied_revision != before.last_applied_revision {
+        told.extend(refusals(before, after));
+    }
+    told
+}
+
+fn refusals(before: &PolicyRepositoryStatus, after: &PolicyRepositoryStatus) -> Vec<Told> {
+    let mut by_reason: BTreeMap<&str, Vec<&RefusedDocument>> = BTreeMap::new();
+    for refused in after.refused.iter().filter(|refused| !before.refused.contains(refused)) {
+        by_reason.entry(&refused.reason).or_default().push(refused);
+    }
+    let revision = after.last_attempted_revision.as_deref().unwrap_or_default();
+    by_reason
+        .into_iter()
+        .map(|(reason, documents)| {
+            let more = documents.len().saturating_sub(1);
+            let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+            let first = documents.first().map(|first| format!("{}: {}", first.path, first.message)).unwrap_or_default();
+            Told { warning: true, reason: reason.to_owned(), note: format!("{revision}: {first}{more}") }
+        })
+        .collect()
+}

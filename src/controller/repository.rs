@@ -1,0 +1,302 @@
+//! One `PolicyRepository`: looks at its new commits, verifies their documents, has every workspace reconciled, and moves
+//! the cursor last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::json;
+
+use super::candidate::Candidate;
+use super::documents::Documents;
+use super::events::Events;
+use super::leader::{Leader, Library, Observation, WorkspaceError};
+use super::observe::{self, Seen};
+use super::plan::Outcome;
+use super::report::{self, Fault, Look};
+use crate::admission::hold;
+use crate::api::policy_repository::Cursor;
+use crate::api::{FIELD_MANAGER, PolicyRepository, REQUESTED_AT};
+use crate::git::{Ancestry, Git, Request, Snapshot};
+use crate::policy::{Document, Format, VerifiedPolicy};
+
+/// Workspaces that are written at the same time.
+const CONCURRENCY: usize = 16;
+/// Pauses after faults that may pass by themselves grow up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Listings of marked commits that are asked for at once.
+const MOST_MARKED_COMMITS: usize = 50;
+
+/// The worker of one repository.
+pub struct Worker {
+    client: Client,
+    git: Git,
+    leader: Arc<Leader>,
+    documents: Documents,
+    /// What the last look found, so that only what differs is planned again.
+    seen: Option<Seen>,
+    outcomes: BTreeMap<String, Vec<(Candidate, Outcome)>>,
+    failures: u32,
+}
+
+/// Why a repository is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its interval, its spec, or an annotation: fetch.
+    Look,
+    /// The keys or the time have changed: the clone will do.
+    Judge,
+}
+
+/// Reads documents that are not in memory from the clone.
+struct Clone<'a> {
+    git: &'a Git,
+    key: &'a str,
+    documents: &'a Documents,
+    leader: &'a Leader,
+}
+
+impl Library for Clone<'_> {
+    async fn policy(&self, candidate: &Candidate) -> Result<Arc<VerifiedPolicy>, String> {
+        if let Some(policy) = self.documents.fresh(&candidate.blob, &candidate.path) {
+            return Ok(policy);
+        }
+        let blob = candidate.blob.to_string();
+        let mut read = self.git.read_blobs(self.key, std::slice::from_ref(&blob)).await.map_err(|e| e.to_string())?;
+        let bytes = read.remove(&blob).ok_or_else(|| format!("blob {blob} is not in the clone"))?;
+        let format = Format::of_path(&candidate.path).ok_or("not a document by its name")?;
+        let document = Document::parse(&bytes, format).map_err(|fault| fault.to_string())?;
+        let policy = hold::authenticate(document, &self.leader.index.keys(), Timestamp::now());
+        policy.map(Arc::new).map_err(|refusal| refusal.to_string())
+    }
+}
+
+impl Worker {
+    /// A worker that has not looked yet.
+    pub fn new(client: Client, git: Git, leader: Arc<Leader>) -> Self {
+        Worker { client, git, leader, documents: Documents::default(), seen: None, outcomes: BTreeMap::new(), failures: 0 }
+    }
+
+    /// Looks once, and writes what was found into the status. Returns how long to wait until the next look.
+    pub async fn look(&mut self, repository: &PolicyRepository, cause: Cause) -> Duration {
+        let look = if repository.spec.suspended() {
+            Look { fault: Some(Fault::suspended()), ..Look::default() }
+        } else {
+            self.observe_and_reconcile(repository, cause).await
+        };
+        self.write_status(repository, &look).await;
+        let interval = repository.spec.interval();
+        match &look.fault {
+            Some(fault) if fault.transient() => {
+                self.failures = self.failures.saturating_add(1);
+                let pause = Duration::from_millis(500) * 2_u32.saturating_pow(self.failures.min(10));
+                jittered(pause.min(LONGEST_PAUSE).min(interval.max(Duration::from_secs(10))))
+            }
+            _ => {
+                self.failures = 0;
+                self.until_next(jittered(interval))
+            }
+        }
+    }
+
+    /// The repository is gone: so are its clone and what it offered.
+    pub async fn forget(self, repository: &PolicyRepository) {
+        let name = repository.name_any();
+        self.leader.forget(&name);
+        if let Err(error) = self.git.forget(&key(repository)).await {
+            tracing::warn!(%error, repository = %name, "clone not deleted; it is a cache, and may be deleted by hand");
+        }
+        self.leader.index.mark_dirty(self.leader.index.names());
+    }
+
+    /// The interval, or the moment at which a verdict changes by the clock alone.
+    fn until_next(&self, interval: Duration) -> Duration {
+        let Some(at) = self.documents.next_change() else { return interval };
+        let until = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
+        interval.min(until.max(Duration::from_millis(10)))
+    }
+
+    async fn observe_and_reconcile(&mut self, repository: &PolicyRepository, cause: Cause) -> Look {
+        let cursor = repository.status.as_ref().and_then(|status| status.cursor.clone()).filter(|c| belongs(c, repository));
+        let snapshot = match self.snapshot(repository, cursor.as_ref(), cause).await {
+            Ok(snapshot) => snapshot,
+            Err(error) => return Look { fault: Some(Fault::git(&error)), ..Look::default() },
+        };
+        let revision = super::revision(&snapshot.branch, &snapshot.tip);
+        let rewritten = snapshot.ancestry == Ancestry::Rewritten;
+        let keys = self.leader.index.keys();
+        let files = observe::files(&snapshot, rewritten);
+        let judged = self.documents.judge(&self.git, &key(repository), &files, &keys, Timestamp::now()).await;
+        if let Err(error) = judged {
+            return Look { revision: Some(revision), fault: Some(Fault::git(&error)), ..Look::default() };
+        }
+        let mut look = Look { revision: Some(revision), path_exists: snapshot.path_exists, ..Look::default() };
+        if rewritten {
+            let last = cursor.map(|cursor| cursor.commit).unwrap_or_default();
+            look.fault = Some(Fault::rewritten(&snapshot.tip, &last));
+            if self.seen.is_some() {
+                // what was seen before the rewrite still stands
+                return look;
+            }
+        }
+        let owned = observe::Ownership::of(&repository.spec, self.leader.repositories());
+        let name = repository.name_any();
+        let seen = Seen::new(&name, &snapshot, &self.documents, &owned, self.seen.as_ref(), &self.leader.index);
+        let failure = self.reconcile_all(&name, seen, &key(repository), !rewritten).await;
+        self.documents.end_pass(&snapshot.tip_files);
+        if rewritten {
+            self.seen = None;
+            return look;
+        }
+        look.findings = Some(self.findings());
+        match failure {
+            Some(error) => look.fault = Some(Fault::workspace(&error)),
+            None => {
+                look.cursor = Some(Cursor {
+                    url: repository.spec.url.clone(),
+                    branch: repository.spec.branch().unwrap_or_default().to_owned(),
+                    commit: snapshot.tip,
+                });
+            }
+        }
+        look
+    }
+
+    async fn snapshot(
+        &self,
+        repository: &PolicyRepository,
+        cursor: Option<&Cursor>,
+        cause: Cause,
+    ) -> Result<Snapshot, crate::git::GitError> {
+        let mut request = Request::new(key(repository), repository.spec.url.clone());
+        request.branch = repository.spec.branch().map(str::to_owned);
+        repository.spec.path().clone_into(&mut request.path);
+        request.timeout = repository.spec.timeout();
+        request.since = cursor.map(|cursor| cursor.commit.clone());
+        request.also = self.marked_commits(&repository.name_any());
+        request.offline = cause == Cause::Judge && self.seen.is_some();
+        self.git.snapshot(&request).await
+    }
+
+    /// Commits whose documents are marked, and held by nobody: their objects were damaged while no replica ran.
+    fn marked_commits(&self, repository: &str) -> Vec<String> {
+        let index = &self.leader.index;
+        let mut commits = BTreeSet::new();
+        for name in index.names() {
+            let view = index.view(&name);
+            if let (None, Some(ledger)) = (&view.held, &view.ledger)
+                && ledger.spec.repository == repository
+                && ledger.spec.commit.len() == 40
+            {
+                commits.insert(ledger.spec.commit.clone());
+            }
+        }
+        commits.into_iter().take(MOST_MARKED_COMMITS).collect()
+    }
+
+    /// Has every workspace reconciled whose documents differ from what was seen last. Returns the first failure.
+    async fn reconcile_all(&mut self, name: &str, seen: Seen, key: &str, whole: bool) -> Option<WorkspaceError> {
+        let changed = seen.changed(self.seen.as_ref());
+        let observation = Observation { candidates: seen.candidates.clone(), whole };
+        self.leader.observed(name, Arc::new(observation));
+        let (leader, git, documents) = (&*self.leader, &self.git, &self.documents);
+        let library = Clone { git, key, documents, leader };
+        let library = &library;
+        let results: Vec<(String, Result<_, WorkspaceError>)> = futures::stream::iter(changed)
+            .map(|object| async move {
+                let result = leader.reconcile(&object, library).await;
+                (object, result)
+            })
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        let mut failure = None;
+        for (object, result) in results {
+            match result {
+                Ok(outcomes) => {
+                    let own = outcomes.into_iter().filter(|(candidate, _)| *candidate.repository == *name);
+                    self.outcomes.insert(object, own.collect());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, policy = %object, repository = %name, "workspace not reconciled");
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        self.outcomes.retain(|object, _| seen.candidates.contains_key(object));
+        // after a failure everything is planned again: what differed must not count as seen
+        self.seen = if failure.is_none() { Some(seen) } else { None };
+        failure
+    }
+
+    /// Every document at the tip with its result, by path.
+    fn findings(&self) -> Vec<report::Finding> {
+        let planned = self.outcomes.values().flatten().filter(|(candidate, _)| candidate.at_tip);
+        let planned = planned.map(|(candidate, outcome)| report::Finding {
+            path: candidate.path.to_string(),
+            workspace: candidate.workspace.as_ref().map(ToString::to_string),
+            reason: outcome.reason,
+            message: outcome.message.clone(),
+        });
+        let mut findings: Vec<report::Finding> = planned.collect();
+        findings.extend(self.seen.iter().flat_map(|seen| seen.unplanned.iter().cloned()));
+        findings.sort_by(|a, b| a.path.cmp(&b.path));
+        findings
+    }
+
+    async fn write_status(&self, repository: &PolicyRepository, look: &Look) {
+        let requested = requested_at(repository);
+        let status = report::status(repository, look, requested, Timestamp::now());
+        let previous = repository.status.clone().unwrap_or_default();
+        if status == previous {
+            return;
+        }
+        let name = repository.name_any();
+        let apply = json!({
+            "apiVersion": "sekuire.ai/v1alpha1", "kind": "PolicyRepository",
+            "metadata": {"name": name, "resourceVersion": repository.resource_version()},
+            "status": status,
+        });
+        let api: Api<PolicyRepository> = Api::all(self.client.clone());
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        if let Err(error) = api.patch_status(&name, &params, &Patch::Apply(&apply)).await {
+            // the watch brings what is newer, and with it the next look
+            tracing::warn!(%error, repository = %name, "status not written");
+            return;
+        }
+        for event in report::events(&previous, &status) {
+            let about = Events::repository(&name, repository.uid());
+            match event.warning {
+                true => self.leader.events.warning(about, &event.reason, event.note).await,
+                false => self.leader.events.normal(about, &event.reason, event.note).await,
+            }
+        }
+    }
+}
+
+/// Folder of the clone: the object's uid, so that a new object of the same name starts anew.
+fn key(repository: &PolicyRepository) -> String {
+    repository.uid().unwrap_or_else(|| repository.name_any())
+}
+
+/// Whether a cursor was reached in what the spec names now.
+fn belongs(cursor: &Cursor, repository: &PolicyRepository) -> bool {
+    cursor.url == repository.spec.url && cursor.branch == repository.spec.branch().unwrap_or_default()
+}
+
+/// The token of the annotation that asks for a look at once.
+pub fn requested_at(repository: &PolicyRepository) -> Option<&str> {
+    let annotations = repository.metadata.annotations.as_ref()?;
+    REQUESTED_AT.iter().find_map(|name| annotations.get(*name)).map(String::as_str)
+}
+
+/// Up to a tenth more, so that many repositories do not ask one server at the same moment.
+fn jittered(pause: Duration) -> Duration {
+    let random = getrandom::u32().unwrap_or(0);
+    pause + pause.mul_f64(f64::from(random) / f64::from(u32::MAX) / 10.0)
+}
+

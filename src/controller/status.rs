@@ -1,0 +1,182 @@
+//! The status of a `WorkspacePolicy`. Pure: the same observations give the same words.
+
+use jiff::Timestamp;
+
+use super::candidate::Candidate;
+use super::plan::{Outcome, Place, Plan};
+use crate::admission::hold::Held;
+use crate::admission::index::WorkspaceView;
+use crate::api::conditions::{self, NewCondition};
+use crate::api::workspace_policy::WorkspacePolicyStatus;
+use crate::policy::{Reason, Refusal, Status};
+
+/// What the status is computed from.
+pub struct Observed<'a> {
+    /// The object, ledger and held policy, after all writes.
+    pub view: &'a WorkspaceView,
+    /// What was planned.
+    pub plan: &'a Plan,
+    /// The documents that name the workspace.
+    pub candidates: &'a [Candidate],
+    /// Whether every repository has been looked at since this process began to lead. Until then nobody can say that a
+    /// source is missing, or that nothing was refused.
+    pub complete: bool,
+    /// The clock.
+    pub now: Timestamp,
+}
+
+/// The status to store: equal to the present one when nothing changed.
+pub fn workspace_status(observed: &Observed<'_>) -> WorkspacePolicyStatus {
+    let Some(object) = &observed.view.object else { return WorkspacePolicyStatus::default() };
+    let own = own_state(observed);
+    let verified = match &own {
+        Own::Refused(refusal) => NewCondition::new("Verified", false, refusal.reason.as_str(), &refusal.message),
+        _ => NewCondition::new("Verified", true, "Verified", "hash, both signatures, key and validity hold"),
+    };
+    let mut new = vec![ready(observed, &own), verified, enforced(&own)];
+    if !observed.complete
+        && let Some(previous) = conditions::find(&object.status.conditions, "Ready")
+        && !matches!(own, Own::Refused(_))
+    {
+        // nothing is known that could change it
+        new[0] = NewCondition::new("Ready", previous.status == "True", &previous.reason, &previous.message);
+    }
+    WorkspacePolicyStatus {
+        observed_generation: object.generation,
+        conditions: conditions::merge(&object.status.conditions, &new, object.generation, observed.now),
+        revision: revision(observed).or_else(|| object.status.revision.clone()),
+        enforced_version: match &own {
+            Own::Active(held) => Some(format!("{} ({})", held.policy.version(), held.policy.policy_id())),
+            _ => None,
+        },
+    }
+}
+
+/// What is true of the accepted document itself.
+enum Own<'a> {
+    Active(&'a Held),
+    Archived(&'a Held),
+    Refused(Refusal),
+}
+
+fn own_state<'a>(observed: &Observed<'a>) -> Own<'a> {
+    let view = observed.view;
+    let Some(held) = &view.held else {
+        let refusal = view.object.as_ref().and_then(|object| object.verdict.as_ref().err().cloned());
+        return Own::Refused(refusal.unwrap_or_else(|| not_enforceable(observed)));
+    };
+    if let Some(refusal) = &held.refused {
+        return Own::Refused(refusal.clone());
+    }
+    if let Err(reason) = held.policy.holds(observed.now) {
+        let until = held.policy.holds_until().map(|at| at.to_string()).unwrap_or_default();
+        let message = format!("{}: it held until {until}; publish a new version", out_of_time(reason));
+        return Own::Refused(Refusal { reason, message, retry_at: None });
+    }
+    if held.policy.status() == Status::Archived { Own::Archived(held) } else { Own::Active(held) }
+}
+
+fn out_of_time(reason: Reason) -> &'static str {
+    match reason {
+        Reason::PolicyExpired => "the policy has expired",
+        Reason::KeyExpired => "the validity of its signing key has ended",
+        _ => "the validity of its signing key has not begun",
+    }
+}
+
+/// A document that verifies, but that this object cannot enforce.
+fn not_enforceable(observed: &Observed<'_>) -> Refusal {
+    let mark = observed.view.ledger.as_ref().map(|ledger| ledger.mark.version.to_string());
+    let policy = observed.view.object.as_ref().and_then(|object| object.verdict.as_ref().ok());
+    let (reason, message) = match (policy, mark) {
+        (Some(policy), _) if policy.status() == Status::Draft => {
+            (Reason::SourceMissing, "a draft is never enforced; no active version was ever accepted".to_owned())
+        }
+        (Some(policy), Some(mark)) => (
+            Reason::VersionRollback,
+            format!("the object holds version {}, below the mark {mark}, whose document nobody has", policy.version()),
+        ),
+        _ => (Reason::SourceMissing, "nobody has the accepted document; commit it again".to_owned()),
+    };
+    Refusal { reason, message, retry_at: None }
+}
+
+fn enforced(own: &Own<'_>) -> NewCondition {
+    match own {
+        Own::Active(held) => NewCondition::new(
+            "Enforced",
+            true,
+            "Succeeded",
+            format!("version {} of {} is enforced", held.policy.version(), held.policy.policy_id()),
+        ),
+        Own::Archived(held) => NewCondition::new(
+            "Enforced",
+            false,
+            "Archived",
+            format!("retired by version {}; the workspace admits no agent", held.policy.version()),
+        ),
+        Own::Refused(refusal) => NewCondition::new(
+            "Enforced",
+            false,
+            refusal.reason.as_str(),
+            format!("{}; the workspace admits no agent", refusal.message),
+        ),
+    }
+}
+
+fn ready(observed: &Observed<'_>, own: &Own<'_>) -> NewCondition {
+    let not = |reason: Reason, message: String| NewCondition::new("Ready", false, reason.as_str(), message);
+    let held = match own {
+        Own::Refused(refusal) => return not(refusal.reason, refusal.message.clone()),
+        Own::Active(held) | Own::Archived(held) => held,
+    };
+    let version = held.policy.version();
+    if let Some((candidate, outcome)) = first_fault(observed) {
+        let key = candidate.verdict.as_ref().map(|summary| format!(", key {}", summary.key_id)).unwrap_or_default();
+        return not(
+            outcome.reason,
+            format!(
+                "{} in commit {}{key} was refused: {}; version {version} stays as it was",
+                candidate.path, candidate.commit, outcome.message
+            ),
+        );
+    }
+    let at_tip = matches!(observed.plan.base.as_ref().map(|base| base.place),
+        Some(Place::Candidate(index)) if observed.candidates.get(index).is_some_and(|candidate| candidate.at_tip));
+    if matches!(own, Own::Archived(_)) {
+        return NewCondition::new("Ready", true, "Archived", format!("retired by version {version}"));
+    }
+    if !at_tip {
+        return not(
+            Reason::SourceMissing,
+            format!(
+                "no repository has version {version} any more; it stays enforced. To retire it, commit a higher version with status archived"
+            ),
+        );
+    }
+    NewCondition::new("Ready", true, "Succeeded", format!("version {version}, {}", words(held)))
+}
+
+fn words(held: &Held) -> String {
+    let key = held.policy.signing_key_id();
+    match &held.source {
+        Some(source) => format!("{} in commit {}, signed by {key}", source.path, source.commit),
+        None => format!("signed by {key}"),
+    }
+}
+
+/// The first document at the tip that was refused: by path, so that the words do not flip.
+fn first_fault<'a>(observed: &'a Observed<'_>) -> Option<(&'a Candidate, &'a Outcome)> {
+    let pairs = observed.candidates.iter().zip(&observed.plan.outcomes);
+    pairs
+        .filter(|(candidate, outcome)| {
+            candidate.at_tip && !matches!(outcome.reason, Reason::Verified | Reason::Superseded)
+        })
+        .min_by(|a, b| (&a.0.repository, &a.0.path).cmp(&(&b.0.repository, &b.0.path)))
+}
+
+fn revision(observed: &Observed<'_>) -> Option<String> {
+    let source = observed.view.object.as_ref()?.source.as_ref()?;
+    let branch = observed.candidates.iter().find(|candidate| *candidate.repository == *source.repository)?;
+    Some(super::revision(&branch.branch, &source.commit))
+}

@@ -1,0 +1,154 @@
+//! The child process: one job, done with libgit2, under limits that it sets itself before it opens anything.
+//!
+//! No runtime and no concurrency but one thread, which waits for the parent to go away.
+
+use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use git2::{ErrorClass, ErrorCode};
+use rustix::process::{Resource, Rlimit, Signal};
+
+use super::protocol::{Answer, Job, Work};
+use super::{GitError, Limits};
+
+mod blobs;
+mod clone;
+mod fetch;
+mod history;
+mod listing;
+mod settings;
+mod snapshot;
+
+/// The longest job that is read: the ids of the blobs of the largest accepted commit fit many times.
+const JOB_BYTES: u64 = 16 << 20;
+
+/// The entry point of `sekuire git-child`: reads one job from standard input, answers on standard output.
+///
+/// The exit code is 0 whenever an answer was given, also one that is an error.
+#[must_use]
+pub fn main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
+    let mut line = Vec::new();
+    io::stdin().lock().take(JOB_BYTES).read_until(b'\n', &mut line)?;
+    let job: Job = serde_json::from_slice(&line)?;
+    drop(line);
+    limit(&job.limits)?;
+    die_with_parent()?;
+
+    let mut bytes = Vec::new();
+    let answer = work(&job, &mut bytes);
+    let mut head = serde_json::to_vec(&answer)?;
+    if head.len() > job.limits.output_bytes {
+        let error = GitError::Limit(format!(
+            "the listing is {} bytes long, which is more than the accepted {}",
+            head.len(),
+            job.limits.output_bytes
+        ));
+        head = serde_json::to_vec(&Err::<Answer, _>(error))?;
+    }
+    head.push(b'\n');
+    let mut out = io::stdout().lock();
+    out.write_all(&head)?;
+    out.write_all(&bytes)?;
+    out.flush()
+}
+
+/// Limits this process for good. Each soft limit is the hard one.
+fn limit(limits: &Limits) -> io::Result<()> {
+    let set =
+        |resource, most| rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) });
+    set(Resource::Core, 0)?;
+    set(Resource::As, limits.memory_bytes)?;
+    set(Resource::Cpu, limits.cpu_seconds)?;
+    // A pack ends with objects that were borrowed from the clone, so a file may be a little longer than was received.
+    set(Resource::Fsize, limits.pack_bytes.saturating_add(limits.pack_bytes / 4).saturating_add(1 << 20))?;
+    Ok(())
+}
+
+/// Waits on a thread for the end of standard input, which the parent holds open, and then kills this process.
+///
+/// Not `PR_SET_PDEATHSIG`: that fires when the *thread* that started the child ends, and a runtime ends threads as it
+/// likes.
+fn die_with_parent() -> io::Result<()> {
+    thread::Builder::new().stack_size(64 << 10).spawn(|| {
+        let mut byte = [0];
+        // Any outcome but an interruption means that nobody waits for the answer any more.
+        while matches!(io::stdin().read(&mut byte), Err(error) if error.kind() == io::ErrorKind::Interrupted) {}
+        if rustix::process::kill_process(rustix::process::getpid(), Signal::KILL).is_err() {
+            std::process::abort();
+        }
+    })?;
+    Ok(())
+}
+
+fn work(job: &Job, bytes: &mut Vec<u8>) -> Result<Answer, GitError> {
+    let timeout = match &job.work {
+        Work::Snapshot(request) => request.timeout,
+        _ => Duration::ZERO,
+    };
+    settings::apply(&job.limits, timeout).map_err(|error| describe("cannot set up the Git library", &error))?;
+    let store = clone::Store::lock(job.work.key())?;
+    match &job.work {
+        Work::Snapshot(request) => snapshot::take(&store, request, job).map(Answer::Snapshot),
+        Work::Blobs { blobs, .. } => blobs::read(&store, blobs, &job.limits, bytes).map(Answer::Blobs),
+        Work::Forget { .. } => store.forget().map(|()| Answer::Forgotten),
+    }
+}
+
+/// What to do about a fault.
+enum Trouble {
+    /// It is the answer.
+    Final(GitError),
+    /// The clone may be to blame, so it is worth making it anew.
+    Clone(GitError),
+}
+
+impl Trouble {
+    fn into_error(self) -> GitError {
+        match self {
+            Self::Final(error) | Self::Clone(error) => error,
+        }
+    }
+}
+
+impl From<GitError> for Trouble {
+    fn from(error: GitError) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// A fault while objects were read. The clone may be damaged.
+impl From<git2::Error> for Trouble {
+    fn from(error: git2::Error) -> Self {
+        match describe("cannot read the repository", &error) {
+            error @ GitError::Failed(_) => Self::Clone(error),
+            error => Self::Final(error),
+        }
+    }
+}
+
+/// An error of libgit2 in our terms. `what` is what was being done.
+fn describe(what: &str, error: &git2::Error) -> GitError {
+    let message = error.message();
+    let text = format!("{what}: {message}");
+    match (error.code(), error.class()) {
+        (ErrorCode::Auth, _) => GitError::Authentication(text),
+        _ if message.ends_with("http status code: 403") => GitError::Authentication(text),
+        (_, ErrorClass::NoMemory) => GitError::Limit(format!("{what}: it needs more memory than is accepted")),
+        _ if message.contains("Cannot allocate memory") || message.contains("out of memory") => {
+            GitError::Limit(format!("{what}: it needs more memory than is accepted ({message})"))
+        }
+        _ => GitError::Failed(text),
+    }
+}

@@ -1,0 +1,43 @@
+//! The settings of libgit2 that are global to a process: what the machine's Git configuration may say (nothing), how
+//! long a server may be silent, how much memory is cached and mapped.
+#![allow(
+    unsafe_code,
+    reason = "git2 marks these setters unsafe because they write globals of the C library without a lock; they are \
+              called once, in a process of its own, before anything else uses the library and from its only thread \
+              that does"
+)]
+
+use std::time::Duration;
+
+use git2::{ConfigLevel, opts};
+
+use crate::git::Limits;
+
+/// The longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// Applies all settings. `timeout` is the time of the whole job; zero if it uses no network.
+pub(super) fn apply(limits: &Limits, timeout: Duration) -> Result<(), git2::Error> {
+    opts::strict_hash_verification(true);
+    opts::strict_object_creation(true);
+    let memory = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
+    // A little less than the job has, so that a silent server gives an error that says so.
+    let silence = timeout.mul_f64(0.8);
+    // SAFETY: see the reason above. No repository is open, and the one other thread only reads standard input.
+    unsafe {
+        for level in [ConfigLevel::System, ConfigLevel::Global, ConfigLevel::XDG, ConfigLevel::ProgramData] {
+            opts::set_search_path(level, "")?;
+        }
+        opts::set_server_connect_timeout_in_milliseconds(milliseconds(silence.min(CONNECT)))?;
+        opts::set_server_timeout_in_milliseconds(milliseconds(silence))?;
+        opts::set_cache_max_size(isize::try_from(memory / 16).unwrap_or(isize::MAX))?;
+        // Packs are mapped in windows; both bounds are far below the address space that is left.
+        opts::set_mwindow_size(8 << 20)?;
+        opts::set_mwindow_mapped_limit(memory / 4)?;
+    }
+    Ok(())
+}
+
+fn milliseconds(time: Duration) -> i32 {
+    i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
+}

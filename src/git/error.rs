@@ -1,0 +1,45 @@
+//! What can go wrong with a repository, in words for its owner.
+
+use serde::{Deserialize, Serialize};
+
+/// Why a repository could not be read. The text says what happened and what to do; it never holds a credential,
+/// since URLs with one are refused before anything else sees them.
+///
+/// The fetch child sends these to its parent as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum GitError {
+    /// The URL is of a form that is not accepted.
+    #[error("{0}")]
+    Url(String),
+    /// Another part of the request (path, branch, commit, key) can never work as it is written.
+    #[error("{0}")]
+    Request(String),
+    /// The server wants credentials, or other ones.
+    #[error("{0}")]
+    Authentication(String),
+    /// The repository, or what the server sent, is larger than what is accepted, or costs more to read.
+    #[error("{0}")]
+    Limit(String),
+    /// Anything else: unreachable, no such branch, broken data, out of time, a crash of the child.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl GitError {
+    /// The reason of the repository's condition: one of a closed set, also used as a metric label.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Url(_) => "URLInvalid",
+            Self::Authentication(_) => "AuthenticationFailed",
+            Self::Limit(_) => "LimitExceeded",
+            Self::Request(_) | Self::Failed(_) => "GitOperationFailed",
+        }
+    }
+
+    /// Whether only a change of the `PolicyRepository` can help, so that trying again is pointless (`Stalled`).
+    #[must_use]
+    pub fn permanent(&self) -> bool {
+        matches!(self, Self::Url(_) | Self::Request(_))
+    }
+}

@@ -1,0 +1,295 @@
+//! Git repositories: what is in a branch, and how it got there. Bytes out, bounded in size and time; nothing here
+//! knows what a policy is.
+//!
+//! ```text
+//! Git::snapshot ──▶ child process (`sekuire git-child`) ──▶ libgit2 ──▶ <data dir>/<key>/clone   a bare clone, a cache
+//!               ◀── names, sizes and blob ids of files
+//! Git::read_blobs ─▶ child process ──▶ the same clone, no network
+//!               ◀── bytes
+//! ```
+//!
+//! The controller never calls libgit2 itself. What a hostile server or repository can do to a C library (hang, exhaust
+//! memory, crash) it does to a child, which lives for one job, limits itself ([`Limits`]) before it opens anything, and
+//! is killed when its time is over or its parent is gone.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub mod child;
+mod error;
+mod process;
+mod protocol;
+mod url;
+
+pub use error::GitError;
+
+use protocol::{Answer, Job, Work};
+
+/// How long a job without network may take. Reading is bounded by the other limits; this is for a disk that hangs.
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The most blobs that are asked of one child, so that a job stays one short line.
+const BLOBS_PER_JOB: usize = 20_000;
+
+/// Access to Git repositories through child processes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Git {
+    exe: PathBuf,
+    data_dir: PathBuf,
+    limits: Limits,
+    allow_insecure: bool,
+}
+
+/// What one child may cost, and how much it may hand over. A repository beyond a limit is `LimitExceeded`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Address space of a child in bytes (`RLIMIT_AS`): default 512 MiB.
+    pub memory_bytes: u64,
+    /// Bytes that one fetch may receive, and the size of any file that a child writes: default 256 MiB. A clone that
+    /// takes up twice as much through many fetches is made anew.
+    pub pack_bytes: u64,
+    /// The largest file that is ever read: default 256 KiB. A larger one is listed with its size.
+    pub file_bytes: u64,
+    /// Documents below the path in one commit: default 20 000.
+    pub files: usize,
+    /// Commits between two tips that are looked at, the newest ones: default 1 000.
+    pub commits: usize,
+    /// Bytes of one answer of a child: default 64 MiB.
+    pub output_bytes: usize,
+    /// Processor time of a child in seconds (`RLIMIT_CPU`): default 60.
+    pub cpu_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 512 << 20,
+            pack_bytes: 256 << 20,
+            file_bytes: 256 << 10,
+            files: 20_000,
+            commits: 1_000,
+            output_bytes: 64 << 20,
+            cpu_seconds: 60,
+        }
+    }
+}
+
+/// What to fetch and what to list. Made with [`Request::new`]; more ways to name a revision and to authenticate will
+/// become fields.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Request {
+    /// The folder of the clone below the data directory: the object's uid. Letters, digits, `-`, `_` and `.`.
+    pub key: String,
+    /// `https://` or `ssh://`; `http://` and `file://` only if insecure URLs are allowed.
+    pub url: String,
+    /// The branch; `None` is the one that the remote's `HEAD` names.
+    pub branch: Option<String>,
+    /// The folder whose documents are listed, relative to the root; empty or `.` is the root.
+    pub path: String,
+    /// After this the child is killed, whatever it does.
+    pub timeout: Duration,
+    /// The last verified commit (40 hex): the commits after it are listed too.
+    pub since: Option<String>,
+    /// Commits (40 hex) whose listings are wanted besides, e.g. those of marks. Each is a whole listing, so name few.
+    pub also: Vec<String>,
+    /// Use the clone as it is, without network.
+    pub offline: bool,
+}
+
+impl Request {
+    /// A request for the documents below `policies` on the default branch, with a minute of time.
+    #[must_use]
+    pub fn new(key: impl Into<String>, url: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            url: url.into(),
+            branch: None,
+            path: "policies".into(),
+            timeout: Duration::from_secs(60),
+            since: None,
+            also: Vec::new(),
+            offline: false,
+        }
+    }
+}
+
+/// A branch at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The branch that was read, without `refs/heads/`.
+    pub branch: String,
+    /// Its commit, 40 hex.
+    pub tip: String,
+    /// How the tip relates to the commit of [`Request::since`].
+    pub ancestry: Ancestry,
+    /// First-parent commits between `since` and the tip, both excluded, oldest first, each with the documents that it
+    /// added or changed against its own first parent. Empty unless the tip descends from `since`.
+    pub commits: Vec<Commit>,
+    /// How many such commits are not in `commits` because there are too many of them, or too many files in them. It
+    /// is the oldest ones that are left out, except for single commits that have more documents than is accepted.
+    pub skipped: usize,
+    /// Whether the path is a folder at the tip. If not, `tip_files` is empty.
+    pub path_exists: bool,
+    /// Every document below the path at the tip, by path.
+    pub tip_files: Vec<File>,
+    /// The listings of [`Request::also`]; commits that the clone does not hold are absent.
+    pub also: Vec<Commit>,
+}
+
+/// How a tip relates to the last verified commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ancestry {
+    /// There was no last verified commit.
+    FirstSight,
+    /// The tip is that commit.
+    Unchanged,
+    /// The tip descends from it.
+    Descends,
+    /// It does not: history was rewritten, or the branch is another one.
+    Rewritten,
+}
+
+/// Documents of one commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// 40 hex.
+    pub id: String,
+    /// By path.
+    pub files: Vec<File>,
+}
+
+/// An entry of a tree whose name ends in `.json`, `.yaml` or `.yml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// From the root of the repository, with `/`. Untrusted text; may hold any character but NUL.
+    pub path: String,
+    /// The id of the content, 40 hex. Equal ids are equal bytes.
+    pub blob: String,
+    /// Bytes of content; 0 for a submodule.
+    pub size: u64,
+    /// Only [`FileKind::Regular`] ones have content that may be read.
+    pub kind: FileKind,
+}
+
+/// What a tree says an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileKind {
+    /// A regular file, executable or not.
+    Regular,
+    /// A symbolic link; it is never followed.
+    Symlink,
+    /// A commit of another repository; it is never fetched.
+    Submodule,
+    /// A regular file whose path is not UTF-8; `path` shows it with replacement characters.
+    NotUtf8,
+}
+
+impl Git {
+    /// `exe` is this program; `data_dir` is where clones are kept (made if absent); with `allow_insecure`, `http://` and
+    /// `file://` URLs are accepted, which is for tests and the demo.
+    #[must_use]
+    pub fn new(exe: PathBuf, data_dir: PathBuf, limits: Limits, allow_insecure: bool) -> Self {
+        Self { exe, data_dir, limits, allow_insecure }
+    }
+
+    /// Fetches the branch, unless the clone has its tip already, and lists documents.
+    ///
+    /// # Errors
+    /// Any [`GitError`]. The clone stays usable, or is made anew by the next call.
+    pub async fn snapshot(&self, request: &Request) -> Result<Snapshot, GitError> {
+        check_key(&request.key)?;
+        check_path(&request.path)?;
+        for id in request.since.iter().chain(&request.also) {
+            check_id(id)?;
+        }
+        let url = url::check(&request.url, self.allow_insecure)?;
+        let work = Work::Snapshot(Request { url, ..request.clone() });
+        match self.run(work, request.timeout).await? {
+            (Answer::Snapshot(snapshot), _) => Ok(snapshot),
+            _ => Err(process::nonsense()),
+        }
+    }
+
+    /// Reads blobs out of the clone that [`Git::snapshot`] made, by id. Only regular files of a listing should be asked
+    /// for. All of them are held in memory at once, so ask for as many as that may cost.
+    ///
+    /// # Errors
+    /// [`GitError::Limit`] if one is larger than [`Limits::file_bytes`]. [`GitError::Failed`] if the clone does not
+    /// hold one or is damaged; a damaged one is thrown away, and the next snapshot makes it anew.
+    pub async fn read_blobs(&self, key: &str, blobs: &[String]) -> Result<HashMap<String, Vec<u8>>, GitError> {
+        check_key(key)?;
+        for id in blobs {
+            check_id(id)?;
+        }
+        let mut found = HashMap::with_capacity(blobs.len());
+        let mut rest = blobs;
+        while !rest.is_empty() {
+            let asked = &rest[..rest.len().min(BLOBS_PER_JOB)];
+            let work = Work::Blobs { key: key.to_owned(), blobs: asked.to_vec() };
+            let (Answer::Blobs(sizes), bytes) = self.run(work, LOCAL_TIMEOUT).await? else {
+                return Err(process::nonsense());
+            };
+            if sizes.is_empty() || sizes.len() > asked.len() {
+                return Err(process::nonsense());
+            }
+            let mut bytes = bytes.as_slice();
+            for (id, size) in asked.iter().zip(&sizes) {
+                let (content, after) = bytes.split_at_checked(*size).ok_or_else(process::nonsense)?;
+                found.insert(id.clone(), content.to_vec());
+                bytes = after;
+            }
+            rest = &rest[sizes.len()..];
+        }
+        Ok(found)
+    }
+
+    /// Deletes the clone of a repository that is gone. Deleting what is not there is no error.
+    ///
+    /// # Errors
+    /// [`GitError::Failed`] if the files cannot be deleted.
+    pub async fn forget(&self, key: &str) -> Result<(), GitError> {
+        check_key(key)?;
+        match self.run(Work::Forget { key: key.to_owned() }, LOCAL_TIMEOUT).await? {
+            (Answer::Forgotten, _) => Ok(()),
+            _ => Err(process::nonsense()),
+        }
+    }
+
+    async fn run(&self, work: Work, timeout: Duration) -> Result<(Answer, Vec<u8>), GitError> {
+        let job = Job { limits: self.limits.clone(), allow_insecure: self.allow_insecure, work };
+        process::run(&self.exe, &self.data_dir, &job, timeout).await
+    }
+}
+
+/// A key becomes the name of a folder.
+fn check_key(key: &str) -> Result<(), GitError> {
+    let fits = (1..=128).contains(&key.len())
+        && !key.starts_with('.')
+        && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if fits {
+        return Ok(());
+    }
+    Err(GitError::Request(format!("the repository key {key:?} cannot name a folder; accepted: letters, digits, - _ .")))
+}
+
+fn check_path(path: &str) -> Result<(), GitError> {
+    let plain = |part: &str| part == "." || !(part.is_empty() || part == ".." || part.contains('\0'));
+    if path.is_empty() || path.trim_end_matches('/').split('/').all(plain) {
+        return Ok(());
+    }
+    Err(GitError::Request(format!(
+        "the path {path:?} is not accepted; give a folder below the root of the repository, such as policies or \
+         teams/policies, without .. and without a leading /"
+    )))
+}
+
+fn check_id(id: &str) -> Result<(), GitError> {
+    if id.len() == 40 && id.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    Err(GitError::Request(format!("{id:?} is not an object id; accepted: 40 hexadecimal digits")))
+}

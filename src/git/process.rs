@@ -1,0 +1,156 @@
+//! The parent's side: one child process per job, bounded in time and in what it may print.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
+
+use super::GitError;
+use super::protocol::{Answer, Job};
+
+/// What is kept of a child's standard error. It is read to its end, so that the child is not stopped by a full pipe.
+const STDERR_BYTES: usize = 4 << 10;
+
+/// Room in an answer for its first line, besides the bytes that the limit is about.
+const HEAD_BYTES: usize = 1 << 20;
+
+/// The variables that a child keeps: where the trusted certificate authorities are.
+const KEPT_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// Runs one job in a child of its own and returns its answer and the bytes that follow it.
+pub(super) async fn run(
+    exe: &Path,
+    data_dir: &Path,
+    job: &Job,
+    timeout: Duration,
+) -> Result<(Answer, Vec<u8>), GitError> {
+    let mut line = serde_json::to_vec(job).map_err(|error| GitError::Failed(format!("cannot write a job: {error}")))?;
+    line.push(b'\n');
+    let mut child = spawn(exe, data_dir).await?;
+    let most = job.limits.output_bytes.saturating_add(HEAD_BYTES);
+    let outcome = match tokio::time::timeout(timeout, talk(&mut child, &line, most)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(GitError::Failed(format!(
+            "gave up after {timeout:?}: the server or the repository is too slow (spec.timeout sets how long to wait)"
+        ))),
+    };
+    let Ok(output) = outcome else {
+        // It still runs. If it cannot be killed it is already dead; dropping it reaps it in either case.
+        if child.start_kill().is_ok() {
+            drop(tokio::time::timeout(Duration::from_secs(5), child.wait()).await);
+        }
+        return Err(outcome.err().unwrap_or_else(nonsense));
+    };
+    parse(output)
+}
+
+/// What a child left behind.
+struct Output {
+    status: ExitStatus,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+async fn spawn(exe: &Path, data_dir: &Path) -> Result<Child, GitError> {
+    tokio::fs::create_dir_all(data_dir)
+        .await
+        .map_err(|error| GitError::Failed(format!("cannot make the data directory {}: {error}", data_dir.display())))?;
+    let mut command = Command::new(exe);
+    command.arg("git-child").env_clear().current_dir(data_dir);
+    for name in KEPT_VARIABLES {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| GitError::Failed(format!("cannot start the Git process {}: {error}", exe.display())))
+}
+
+/// Gives the job to the child and waits for its end.
+async fn talk(child: &mut Child, line: &[u8], most: usize) -> Result<Output, GitError> {
+    let (Some(mut stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        return Err(GitError::Failed("the Git process has no pipes".into()));
+    };
+    // A child that dies before it has read its job is reported by how it ended, not by the broken pipe.
+    let send = async { stdin.write_all(line).await.ok() };
+    let (_, stdout, stderr) = tokio::join!(send, read(stdout, most), drain(stderr));
+    let stdout = stdout?;
+    let status = child.wait().await.map_err(|error| GitError::Failed(format!("lost the Git process: {error}")))?;
+    drop(stdin); // not before: its end tells the child that nobody waits any more
+    Ok(Output { status, stdout, stderr })
+}
+
+/// Reads to the end, or fails as soon as there is more than `most`.
+async fn read(from: impl AsyncRead + Unpin, most: usize) -> Result<Vec<u8>, GitError> {
+    let mut bytes = Vec::new();
+    let end = most as u64 + 1;
+    from.take(end)
+        .read_to_end(&mut bytes)
+        .await
+        .map_err(|error| GitError::Failed(format!("cannot read from the Git process: {error}")))?;
+    if bytes.len() > most {
+        return Err(GitError::Limit(format!("the Git process printed more than {most} bytes and was stopped")));
+    }
+    Ok(bytes)
+}
+
+/// Reads to the end and keeps the last bytes: what a dying program says last is what it died of.
+async fn drain(mut from: impl AsyncRead + Unpin) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let mut buffer = [0; 1024];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        kept.extend_from_slice(&buffer[..count]);
+        kept.drain(..kept.len().saturating_sub(STDERR_BYTES));
+    }
+    kept
+}
+
+/// Takes an answer apart. Only a child that ended well is believed.
+fn parse(output: Output) -> Result<(Answer, Vec<u8>), GitError> {
+    if !output.status.success() {
+        return Err(death(output.status, &String::from_utf8_lossy(&output.stderr)));
+    }
+    let mut stdout = output.stdout;
+    let end = stdout.iter().position(|byte| *byte == b'\n').ok_or_else(nonsense)?;
+    let bytes = stdout.split_off(end + 1);
+    let answer: Result<Answer, GitError> = serde_json::from_slice(&stdout).map_err(|_| nonsense())?;
+    Ok((answer?, bytes))
+}
+
+/// Why a child died, as far as its end tells.
+fn death(status: ExitStatus, stderr: &str) -> GitError {
+    let said = match stderr.trim() {
+        "" => String::new(),
+        text => format!(": {}", text.replace(char::is_control, " ")),
+    };
+    let Some(number) = status.signal() else {
+        return GitError::Failed(format!("the Git process failed ({status}){said}"));
+    };
+    match Signal::from_named_raw(number) {
+        Some(Signal::XCPU) => GitError::Limit("the repository costs more processor time than is accepted".into()),
+        Some(Signal::XFSZ) => GitError::Limit("the repository needs a larger file than is accepted".into()),
+        // How the standard library reports memory that it did not get, before it aborts.
+        Some(Signal::ABORT) if stderr.contains("memory allocation of") => {
+            GitError::Limit(format!("the repository needs more memory than is accepted{said}"))
+        }
+        _ => GitError::Failed(format!(
+            "the Git process was killed by {status}{said}; nothing else is affected, and it will be tried again"
+        )),
+    }
+}
+
+/// The child's answer is not one.
+pub(super) fn nonsense() -> GitError {
+    GitError::Failed("the Git process gave an answer that cannot be understood".into())
+}

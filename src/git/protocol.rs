@@ -1,0 +1,47 @@
+//! What the controller and the fetch child say to each other.
+//!
+//! The parent writes one [`Job`] as a line of JSON to the child's standard input and keeps it open: its end tells the
+//! child that the parent is gone. The child answers on standard output with one line of JSON, `Result<Answer, GitError>`,
+//! after which the bytes of the blobs follow, one after another without any mark, in the order of [`Answer::Blobs`].
+
+use serde::{Deserialize, Serialize};
+
+use super::{Limits, Request, Snapshot};
+
+/// What a child is to do: one job, then it ends.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Job {
+    pub(super) limits: Limits,
+    pub(super) allow_insecure: bool,
+    pub(super) work: Work,
+}
+
+/// The kinds of job.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Work {
+    /// Fetch, and list the files.
+    Snapshot(Request),
+    /// Read blobs (40 hex each) out of the clone of `key`.
+    Blobs { key: String, blobs: Vec<String> },
+    /// Delete the clone of `key`.
+    Forget { key: String },
+}
+
+impl Work {
+    /// The folder of the repository that this is about.
+    pub(super) fn key(&self) -> &str {
+        match self {
+            Self::Snapshot(request) => &request.key,
+            Self::Blobs { key, .. } | Self::Forget { key } => key,
+        }
+    }
+}
+
+/// What a child answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    Snapshot(Snapshot),
+    /// The sizes of the blobs whose bytes follow: the first ones of those asked for, as many as one answer holds.
+    Blobs(Vec<usize>),
+    Forgotten,
+}

@@ -1,0 +1,167 @@
+//! What happens to a child process happens to nothing else.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use sekuire_policy::git::{Limits, Request};
+
+use super::server::{Manner, Server};
+use super::support::{Fixture, refused};
+
+/// The children that work in a data directory.
+fn children(data: &Path) -> Vec<Pid> {
+    let is_child = |pid: &i32| {
+        let process = Path::new("/proc").join(pid.to_string());
+        fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == data)
+            && fs::read(process.join("cmdline")).is_ok_and(|line| line.windows(9).any(|word| word == b"git-child"))
+    };
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    processes.filter(is_child).filter_map(Pid::from_raw).collect()
+}
+
+/// Waits until the only child of a data directory runs.
+async fn child(data: &Path) -> Pid {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let [pid] = children(data)[..] {
+            return pid;
+        }
+        assert!(Instant::now() < deadline, "no child appeared");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn gone(data: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !children(data).is_empty() {
+        assert!(Instant::now() < deadline, "the child still runs");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_child_that_crashes_costs_its_own_job_alone() {
+    let fixture = Fixture::new();
+    let repository = fixture.repository("a");
+    repository.commit_file("policies/a.json", "{}");
+    let server = Server::with(fixture.root(), Manner::Hangs).await;
+    for signal in [Signal::SEGV, Signal::ABORT, Signal::KILL, Signal::BUS] {
+        let request = Request::new("one", server.url("a"));
+        let kill = async { kill_process(child(&fixture.data()).await, signal).unwrap() };
+        let (outcome, ()) = tokio::join!(fixture.git.snapshot(&request), kill);
+        let error = refused(outcome, "GitOperationFailed", "killed by signal");
+        assert!(!error.permanent());
+        fixture.snapshot(&repository).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_child_ends_when_nobody_waits_for_it_any_more() {
+    let fixture = Fixture::new();
+    let server = Server::with(fixture.root(), Manner::Hangs).await;
+    let request = Request::new("one", server.url("a"));
+    tokio::select! {
+        outcome = fixture.git.snapshot(&request) => panic!("{outcome:?}"),
+        _ = child(&fixture.data()) => {}
+    }
+    gone(&fixture.data()).await;
+}
+
+#[tokio::test]
+async fn a_child_whose_parent_is_gone_ends_by_itself() {
+    // Not by `Git`, which would kill it: a parent that dies only closes its end of the pipe.
+    let fixture = Fixture::new();
+    fs::create_dir_all(fixture.data()).unwrap();
+    let server = Server::with(fixture.root(), Manner::Hangs).await;
+    let mut parent = std::process::Command::new(env!("CARGO_BIN_EXE_sekuire"))
+        .arg("git-child")
+        .env_clear()
+        .current_dir(fixture.data())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut request = Request::new("one", server.url("a"));
+    request.timeout = Duration::from_secs(600);
+    let job = serde_json::json!({
+        "limits": Limits::default(), "allow_insecure": true, "work": { "Snapshot": request }
+    });
+    let mut stdin = parent.stdin.take().unwrap();
+    std::io::Write::write_all(&mut stdin, format!("{job}\n").as_bytes()).unwrap();
+    while server.requests.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(parent.try_wait().unwrap().is_none());
+    drop(stdin);
+    let status = tokio::task::spawn_blocking(move || parent.wait()).await.unwrap().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+}
+
+#[tokio::test]
+async fn an_object_that_inflates_beyond_the_memory_is_a_limit() {
+    let fixture = Fixture::with(Limits { memory_bytes: 256 << 20, ..Limits::default() });
+    let repository = fixture.repository("a");
+    repository.commit_file("policies/a.json", "{}");
+    let good = repository.head();
+    // A commit with a message of 300 MiB, which is 300 KB in a pack.
+    let message = vec![b'x'; 300 << 20];
+    let tree = repository.git(&["rev-parse", "HEAD^{tree}"]);
+    let bomb = repository.git_with_input(&["commit-tree", &tree], &message);
+    repository.git(&["update-ref", "refs/heads/main", &bomb]);
+    let server = Server::start(fixture.root()).await;
+    let request = Request::new("one", server.url("a/.git"));
+    refused(fixture.git.snapshot(&request).await, "LimitExceeded", "memory");
+    repository.git(&["update-ref", "refs/heads/main", &good]);
+    assert_eq!(fixture.git.snapshot(&request).await.unwrap().tip_files.len(), 1);
+}
+
+#[tokio::test]
+async fn a_child_that_uses_up_its_processor_time_is_a_limit() {
+    let fixture = Fixture::with(Limits { cpu_seconds: 1, ..Limits::default() });
+    let repository = fixture.repository("a");
+    // 1 GiB to inflate and hash, out of one MB.
+    let file = fs::File::create(repository.path.join("zeros")).unwrap();
+    file.set_len(1 << 30).unwrap();
+    repository.commit_file("policies/a.json", "{}");
+    let server = Server::start(fixture.root()).await;
+    let request = Request::new("one", server.url("a/.git"));
+    refused(fixture.git.snapshot(&request).await, "LimitExceeded", "processor time");
+    let other = fixture.repository("b");
+    other.commit_file("policies/a.json", "{}");
+    assert_eq!(fixture.snapshot(&other).await.unwrap().tip_files.len(), 1);
+}
+
+#[tokio::test]
+async fn two_snapshots_of_one_repository_at_once_wait_for_each_other() {
+    let fixture = Fixture::new();
+    let repository = fixture.repository("a");
+    repository.commit_file("policies/a.json", "{}");
+    let request = repository.request();
+    let all = futures::future::join_all((0..6).map(|_| fixture.git.snapshot(&request))).await;
+    for snapshot in all {
+        assert_eq!(snapshot.unwrap().tip, repository.head());
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_is_no_git_child_is_an_error() {
+    let fixture = Fixture::new();
+    let repository = fixture.repository("a");
+    for (program, says) in [("/bin/true", "understood"), ("/bin/false", "failed"), ("/nowhere", "cannot start")] {
+        let git = sekuire_policy::git::Git::new(program.into(), fixture.data(), Limits::default(), true);
+        refused(git.snapshot(&repository.request()).await, "GitOperationFailed", says);
+    }
+}
+
+#[tokio::test]
+async fn a_child_that_prints_too_much_is_stopped() {
+    let fixture = Fixture::new();
+    let repository = fixture.repository("a");
+    let limits = Limits { output_bytes: 100_000, ..Limits::default() };
+    // `yes git-child` prints for ever.
+    let git = sekuire_policy::git::Git::new("/usr/bin/yes".into(), fixture.data(), limits, true);
+    refused(git.snapshot(&repository.request()).await, "LimitExceeded", "printed more than");
+    gone(&fixture.data()).await;
+}

@@ -1,0 +1,226 @@
+//! How a tip relates to the last verified commit.
+
+use std::fmt::Write as _;
+
+use sekuire_policy::git::{Ancestry, Limits, Snapshot};
+
+use super::support::{Fixture, Repository, paths, refused};
+
+async fn since(fixture: &Fixture, repository: &Repository, since: &str) -> Snapshot {
+    let mut request = repository.request();
+    request.since = Some(since.into());
+    fixture.git.snapshot(&request).await.unwrap()
+}
+
+fn ids(snapshot: &Snapshot) -> Vec<&str> {
+    snapshot.commits.iter().map(|commit| commit.id.as_str()).collect()
+}
+
+#[tokio::test]
+async fn at_first_sight_only_the_tip_is_read() {
+    let fixture = Fixture::new();
+    let repository = fixture.repository("a");
+    for number in 0..5 {
+        repository.commit_file(&format!("policies/{number}.json"), "{}");
+    }
+    let snapshot = fixture.snapshot(&repository).await.unwrap();
+    assert_eq!((snapshot.ancestry, snapshot.commits.len()), (Ancestry::FirstSight, 0));
+    assert_eq!(snapshot.tip_files.len(), 5);
+}
+
+#[tokio::test]
+async fn an_unchanged_tip_is_listed_again() {
+    let fixture = Fixture::new();
+    let repository = fixture.repository("a");
+    let tip = repository.commit_file("policies/a.json", "{}");
+    let snapshot = since(&fixture, &repository, &tip).await;
+    assert_eq!((snapshot.ancestry, snapshot.commits.len(), snapshot.tip_files.len()), (Ancestry::Unchanged, 0, 1));
+}
+
+#[tokio::test]
+async fn commits_in_between_are_listed_oldest_first_with_what_each_changed() {
+    let fixture = Fixture::new();
+    let repository = fixture.repository("a");
+    repository.write("policies/kept.json", "kept");
+    let first = repository.commit_file("policies/a.json", "1");
+    let second = repository.commit_file("policies/a.json", "2");
+    repository.write("README.md", "nothing to see");
+    let third = repository.commit("third");
+    repository.git(&["rm", "-q", "policies/kept.json"]);
+    let fourth = repository.commit_file("policies/deep/b.yaml", "b");
+    let tip = repository.commit_file("policies/a.json", "3");
+
+    let snapshot = since(&fixture, &repository, &first).await;
+    assert_eq!((snapshot.ancestry, snapshot.tip.as_str(), snapshot.skipped), (Ancestry::Descends, tip.as_str(), 0));
+    assert_eq!(ids(&snapshot), [second.as_str(), &third, &fourth]);
+    let changed: Vec<Vec<&str>> = snapshot.commits.iter().map(|commit| paths(&commit.files)).collect();
+    assert_eq!(changed, [vec!["policies/a.json"], vec![], vec!["policies/deep/b.yaml"]]);
+    assert_eq!(snapshot.commits[0].files[0].blob, repository.git(&["rev-parse", &format!("{second}:policies/a.json")]));
+    assert_eq!(paths(&snapshot.tip_files), ["policies/a.json", "policies/deep/b.yaml"]);
+}
+
+#[tokio::test]
+async fn a_merge_is_walked_along_its_first_parents() {
+    let fixture = Fixture::new();
+    let repository = fixture.repository("a");
+    let first = repository.commit_file("policies/a.json", "1");
+    repository.git(&["checkout", "-q", "-b", "side"]);
+    repository.commit_file("policies/side.json", "1");
+    repository.commit_file("policies/side.json", "2");
+    repository.git(&["checkout", "-q", "main"]);
+    let second = repository.commit_file("policies/a.json", "2");
+    repository.git(&["merge", "-q", "--no-ff", "-m", "merge", "side"]);
+    let merge = repository.head();
+    repository.commit_file("policies/a.json", "3");
+
+    let snapshot = since(&fixture, &repository, &first).await;
+    assert_eq!((snapshot.ancestry, ids(&snapshot)), (Ancestry::Descends, vec![second.as_str(), &merge]));
+    assert_eq!(paths(&snapshot.commits[1].files), ["policies/side.json"]);
+}
+
+#[tokio::test]
+async fn a_last_commit_that_came_in_from_the_side_of_a_merge_is_descended_from() {
+    let fixture = Fixture::new();
+    let repository = fixture.repository("a");
+    repository.commit_file("policies/a.json", "1");
+    // The branch that was watched goes on, and is then fast-forwarded to a merge made on the other line.
+    repository.git(&["checkout", "-q", "-b", "other"]);
+    let other = repository.commit_file("policies/b.json", "1");
+    let other_2 = repository.commit_file("policies/b.json", "2");
+    repository.git(&["checkout", "-q", "main"]);
+    repository.commit_file("policies/a.json", "2");
+    let watched = repository.commit_file("policies/a.json", "3");
+    repository.git(&["checkout", "-q", "other"]);
+    repository.git(&["merge", "-q", "--no-ff", "-m", "merge", "main"]);
+    let tip = repository.head();
+    repository.git(&["branch", "-q", "-f", "main", "other"]);
+    repository.git(&["checkout", "-q", "main"]);
+
+    let snapshot = since(&fixture, &repository, &watched).await;
+    assert_eq!((snapshot.ancestry, snapshot.tip.as_str()), (Ancestry::Descends, tip.as_str()));
+    assert_eq!(ids(&snapshot), [other.as_str(), &other_2]);
+}
+
+#[tokio::test]
+async fn rewritten_history_is_seen_also_when_the_clone_still_holds_the_old_commits() {
+    let fixture = Fixture::new();
+    let repository = fixture.repository("a");
+    repository.commit_file("policies/a.json", "1");
+    let old = repository.commit_file("policies/a.json", "2");
+    fixture.snapshot(&repository).await.unwrap();
+    repository.git(&["reset", "-q", "--hard", "HEAD^"]);
+    let new = repository.commit_file("policies/a.json", "3");
+
+    let snapshot = since(&fixture, &repository, &old).await;
+    assert_eq!((snapshot.ancestry, snapshot.tip.as_str()), (Ancestry::Rewritten, new.as_str()));
+    assert_eq!((snapshot.commits.len(), paths(&snapshot.tip_files)), (0, vec!["policies/a.json"]));
+
+    // The same for a tip that went back, for a new clone, and for a commit that never was.
+    repository.git(&["reset", "-q", "--hard", "HEAD^"]);
+    for unknown in [&old, &new, "0123456789012345678901234567890123456789"] {
+        assert_eq!(since(&fixture, &repository, unknown).await.ancestry, Ancestry::Rewritten);
+        fixture.git.forget("one").await.unwrap();
+        assert_eq!(since(&fixture, &repository, unknown).await.ancestry, Ancestry::Rewritten);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_without_common_history_is_a_rewrite() {
+    let fixture = Fixture::new();
+    let repository = fixture.repository("a");
+    let old = repository.commit_file("policies/a.json", "1");
+    fixture.snapshot(&repository).await.unwrap();
+    repository.git(&["checkout", "-q", "--orphan", "fresh"]);
+    repository.commit_file("policies/b.json", "1");
+    repository.git(&["branch", "-q", "-f", "main", "fresh"]);
+    repository.git(&["checkout", "-q", "main"]);
+    assert_eq!(since(&fixture, &repository, &old).await.ancestry, Ancestry::Rewritten);
+}
+
+#[tokio::test]
+async fn three_hundred_commits_are_all_looked_at_and_a_bound_keeps_the_newest() {
+    let fixture = Fixture::new();
+    let repository = fixture.repository("a");
+    let first = repository.commit_file("policies/a.json", "0");
+    let mut stream = String::new();
+    for number in 1..=300 {
+        let from = if number == 1 { format!("from {first}\n") } else { String::new() };
+        write!(
+            stream,
+            "commit refs/heads/main\ncommitter Test <t@example.com> {} +0000\ndata 1\nx\n{from}\
+             M 644 inline policies/a.json\ndata 3\n{number:03}\n",
+            1_700_000_000 + number
+        )
+        .unwrap();
+    }
+    repository.git_with_input(&["fast-import", "--quiet"], stream.as_bytes());
+
+    let snapshot = since(&fixture, &repository, &first).await;
+    assert_eq!((snapshot.commits.len(), snapshot.skipped), (299, 0));
+    let listed = repository.git(&["rev-list", "--first-parent", "--reverse", &format!("{first}..main^")]);
+    assert_eq!(ids(&snapshot), listed.lines().collect::<Vec<_>>());
+    assert!(snapshot.commits.iter().all(|commit| paths(&commit.files) == ["policies/a.json"]));
+
+    let few = Fixture::with(Limits { commits: 10, ..Limits::default() });
+    let bounded = since(&few, &repository, &first).await;
+    assert_eq!((bounded.commits.len(), bounded.skipped), (10, 289));
+    assert_eq!(bounded.commits[..], snapshot.commits[289..]);
+}
+
+#[tokio::test]
+async fn one_commit_with_too_many_files_in_between_does_not_hide_the_others() {
+    let fixture = Fixture::with(Limits { files: 20, ..Limits::default() });
+    let repository = fixture.repository("a");
+    let first = repository.commit_file("policies/a.json", "1");
+    let second = repository.commit_file("policies/a.json", "2");
+    for number in 0..30 {
+        repository.write(&format!("policies/flood/{number}.json"), "{}");
+    }
+    repository.commit("flood");
+    repository.git(&["rm", "-q", "-r", "policies/flood"]);
+    let fourth = repository.commit("cleaned up");
+    repository.commit_file("policies/a.json", "3");
+    let snapshot = since(&fixture, &repository, &first).await;
+    assert_eq!((ids(&snapshot), snapshot.skipped), (vec![second.as_str(), &fourth], 1));
+}
+
+#[tokio::test]
+async fn listings_of_older_commits_come_along_and_unknown_ones_are_absent() {
+    let fixture = Fixture::new();
+    let repository = fixture.repository("a");
+    let first = repository.commit_file("policies/a.json", "1");
+    repository.git(&["mv", "policies/a.json", "policies/b.json"]);
+    repository.commit("moved");
+    let mut request = repository.request();
+    request.also = vec!["0123456789012345678901234567890123456789".into(), first.clone()];
+    let snapshot = fixture.git.snapshot(&request).await.unwrap();
+    assert_eq!(snapshot.also.len(), 1);
+    assert_eq!(
+        (snapshot.also[0].id.as_str(), paths(&snapshot.also[0].files)),
+        (first.as_str(), vec!["policies/a.json"])
+    );
+}
+
+#[tokio::test]
+async fn a_last_commit_that_is_no_object_id_is_refused() {
+    let fixture = Fixture::new();
+    let repository = fixture.repository("a");
+    let mut request = repository.request();
+    request.since = Some("HEAD~1".into());
+    refused(fixture.git.snapshot(&request).await, "GitOperationFailed", "40 hexadecimal");
+}
+
+#[tokio::test]
+async fn a_shallow_repository_can_be_read_but_its_missing_past_is_a_rewrite() {
+    let fixture = Fixture::new();
+    let origin = fixture.repository("origin");
+    let first = origin.commit_file("policies/a.json", "1");
+    origin.commit_file("policies/a.json", "2");
+    origin.git(&["clone", "-q", "--bare", "--depth", "1", &origin.url(), "../shallow"]);
+    let server = super::server::Server::start(fixture.root()).await;
+    let mut request = sekuire_policy::git::Request::new("one", server.url("shallow"));
+    let snapshot = fixture.git.snapshot(&request).await.unwrap();
+    assert_eq!(paths(&snapshot.tip_files), ["policies/a.json"]);
+    request.since = Some(first);
+    assert_eq!(fixture.git.snapshot(&request).await.unwrap().ancestry, Ancestry::Rewritten);
+}

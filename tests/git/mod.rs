@@ -1,0 +1,9 @@
+//! Repository access, through the real program, real `git` and real connections.
+
+mod child;
+mod clone;
+mod files;
+mod history;
+mod server;
+mod servers;
+mod support;

@@ -1,0 +1,4 @@
+//! Everything but the pure core, one module a surface.
+#![cfg(feature = "operator")]
+
+mod git;
