@@ -168,8 +168,11 @@ impl Leader {
         let view = self.index.view(name);
         self.write_mark(name, &view, &plan).await?;
         let view = self.index.view(name);
-        self.write_status(name, &Observed { view: &view, plan: &plan, candidates: &candidates, complete, now: Timestamp::now() })
-            .await?;
+        self.write_status(
+            name,
+            &Observed { view: &view, plan: &plan, candidates: &candidates, complete, now: Timestamp::now() },
+        )
+        .await?;
         Ok(candidates.into_iter().zip(plan.outcomes).collect())
     }
 
@@ -204,7 +207,8 @@ impl Leader {
         });
         self.policies().delete(name, &params).await.map_err(WorkspaceError::api("delete WorkspacePolicy", name))?;
         tracing::warn!(policy = %name, workspace = %object.workspace, "deleted a second object of a workspace");
-        let note = format!("WorkspacePolicy {name} was deleted: workspace {} has the object {proper}", object.workspace);
+        let note =
+            format!("WorkspacePolicy {name} was deleted: workspace {} has the object {proper}", object.workspace);
         self.events.warning(Events::policy(&proper, None), "Restored", note).await;
         Ok(())
     }
@@ -302,7 +306,11 @@ impl Leader {
                 key_id = %policy.signing_key_id(), "policy accepted");
             let note = format!(
                 "version {version} of {} ({}) was accepted: {} in commit {}, signed by {}",
-                policy.policy_id(), policy.status(), source.path, source.commit, policy.signing_key_id()
+                policy.policy_id(),
+                policy.status(),
+                source.path,
+                source.commit,
+                policy.signing_key_id()
             );
             self.events.normal(about, "Verified", note).await;
         } else {
@@ -345,10 +353,16 @@ impl Leader {
             }
         };
         let written = written.map_err(WorkspaceError::api("write PolicyLedger", name))?;
-        let lost = view.ledger.as_ref().is_none_or(|ledger| ledger.mark.version >= base.mark.version || base.place == Place::Held);
+        let lost = view
+            .ledger
+            .as_ref()
+            .is_none_or(|ledger| ledger.mark.version >= base.mark.version || base.place == Place::Held);
         if lost && view.held.is_some() {
             tracing::warn!(policy = %base.mark.policy_id, version = %base.mark.version, "mark put back");
-            let note = format!("the PolicyLedger was changed or deleted by somebody else; its mark {} was put back", base.mark.version);
+            let note = format!(
+                "the PolicyLedger was changed or deleted by somebody else; its mark {} was put back",
+                base.mark.version
+            );
             self.events.warning(Events::policy(name, object.map(|object| object.uid.clone())), "Restored", note).await;
         }
         self.index.ledger_seen(written, Timestamp::now());
@@ -378,7 +392,9 @@ impl Leader {
     async fn say_status(&self, name: &str, object: &ObjectView, status: &crate::api::WorkspacePolicyStatus) {
         let before = find(&object.status.conditions, "Ready");
         let Some(after) = conditions::find(&status.conditions, "Ready") else { return };
-        if after.status == "False" && before.is_none_or(|before| before.reason != after.reason || before.message != after.message) {
+        if after.status == "False"
+            && before.is_none_or(|before| before.reason != after.reason || before.message != after.message)
+        {
             let about = Events::policy(name, Some(object.uid.clone()));
             self.events.warning(about, &after.reason, after.message.clone()).await;
         }
