@@ -216,8 +216,7 @@ async fn serve(
         }
     }
     let registration = Registration { name: registration::CONFIGURATION_NAME.to_owned(), target };
-    let recorder = events.recorder();
-    tasks.spawn(registration::run(client, registration, certificates.clone(), leading, recorder, shutdown.clone()));
+    tasks.spawn(registration::run(client, registration, certificates.clone(), leading, events.clone(), shutdown.clone()));
     let listener = server::listen(config.listen).await?;
     let limits = server::Limits { shutdown_delay: config.shutdown_delay, ..server::Limits::default() };
     let webhook = Arc::new(Webhook::new(caches.index));
