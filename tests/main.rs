@@ -4,4 +4,5 @@
 
 mod admission;
 mod cluster;
+mod example;
 mod git;

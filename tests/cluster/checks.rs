@@ -13,8 +13,13 @@ use kube::{
     api::{DeleteParams, ObjectMeta, PostParams},
 };
 
+use sekuire_policy::{
+    api::SigningKey,
+    policy::{Document, Format, KeyRing, verify},
+};
+
 use super::{
-    Cluster, GitRepo, User,
+    Cluster, GitRepo, Signer, User,
     guard::{self, Process, group_runs},
     programs::has_controller_manager,
     shared,
@@ -260,4 +265,15 @@ async fn a_repository_can_be_rewritten_amended_and_taken_back() {
     let rewritten = repo.rewrite("From nothing").await;
     assert!(remote().await.starts_with(&rewritten));
     assert_eq!(repo.git(["rev-list", "--count", "main"]).await.trim(), "1");
+}
+
+#[test]
+fn what_the_signer_signs_is_verified_by_the_key_of_its_manifest() {
+    let signer = Signer::new(1);
+    let text = signer.active("ws_a", "1.2", serde_json::json!({"tools": {"blocked_tools": ["shell"]}}));
+    let key: SigningKey = serde_json::from_value(signer.manifest("one", &["ws_*"])).unwrap();
+    let keys = KeyRing::new([key.spec.trusted_key().unwrap()]);
+    let document = Document::parse(text.as_bytes(), Format::Json).unwrap();
+    let policy = verify(document, &keys, jiff::Timestamp::now()).unwrap();
+    assert_eq!((policy.policy_id(), policy.workspace_id()), ("policy_ws_a", "ws_a"));
 }

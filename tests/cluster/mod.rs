@@ -23,6 +23,7 @@ mod pki;
 mod ports;
 pub(crate) mod programs;
 pub(crate) mod server;
+pub(crate) mod signer;
 pub(crate) mod skip;
 
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub(crate) use {
     git::GitRepo,
     pki::User,
     server::{Cluster, ClusterOptions},
+    signer::Signer,
 };
 
 use tokio::sync::OnceCell;
