@@ -4,6 +4,7 @@ mod certificates;
 pub(crate) mod client;
 mod files;
 mod registration;
+mod replica;
 mod server;
 mod verdicts;
 pub(crate) mod world;

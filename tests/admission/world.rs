@@ -53,11 +53,6 @@ pub(crate) fn content() -> Value {
     })
 }
 
-/// A verified policy of `workspace`.
-pub(crate) fn policy(workspace: &str) -> VerifiedPolicy {
-    verify(Document::from_value(document(workspace)).unwrap(), &ring(), Timestamp::now()).unwrap()
-}
-
 fn document(workspace: &str) -> Value {
     let skeleton = json!({
         "policy_id": format!("policy_{workspace}"),
