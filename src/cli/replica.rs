@@ -96,7 +96,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// The data folder belongs to one process: two would spoil each other's clones.
 fn own(data_dir: &Path) -> anyhow::Result<File> {
     let shown = data_dir.display();
-    std::fs::create_dir_all(data_dir).with_context(|| format!("cannot create the data folder {shown}; see --data-dir"))?;
+    std::fs::create_dir_all(data_dir)
+        .with_context(|| format!("cannot create the data folder {shown}; see --data-dir"))?;
     let path = data_dir.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}; see --data-dir", path.display()))?;
     match file.try_lock() {
@@ -169,7 +170,9 @@ async fn lease(
         drop(elected);
         match task.await {
             Ok(Ok(_)) => {}
-            other => tracing::warn!(released = ?other.map(|result| result.map(|_| ())), "the Lease could not be released"),
+            other => {
+                tracing::warn!(released = ?other.map(|result| result.map(|_| ())), "the Lease could not be released")
+            }
         }
         sender.closed().await;
     });
@@ -213,8 +216,7 @@ async fn serve(
         }
     }
     let registration = Registration { name: registration::CONFIGURATION_NAME.to_owned(), target };
-    let recorder = events.recorder();
-    tasks.spawn(registration::run(client, registration, certificates.clone(), leading, recorder, shutdown.clone()));
+    tasks.spawn(registration::run(client, registration, certificates.clone(), leading, events.clone(), shutdown.clone()));
     let listener = server::listen(config.listen).await?;
     let limits = server::Limits { shutdown_delay: config.shutdown_delay, ..server::Limits::default() };
     let webhook = Arc::new(Webhook::new(caches.index));

@@ -164,7 +164,7 @@ struct Ring {
 
 #[derive(Clone, Debug)]
 enum Entry {
-    Usable(TrustedKey),
+    Usable(Box<TrustedKey>),
     Unusable(KeyFault),
 }
 
@@ -184,7 +184,7 @@ impl KeyRing {
             if key.revoked.is_none() {
                 key.revoked = revoked.get(&key.public_key.to_bytes()).cloned();
             }
-            ring.add(key.key_id.clone(), Entry::Usable(key));
+            ring.add(key.key_id.clone(), Entry::Usable(Box::new(key)));
         }
         ring.finish()
     }
@@ -225,7 +225,7 @@ impl KeyRing {
     /// The usable keys, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &TrustedKey> {
         self.0.entries.values().filter_map(|entry| match entry {
-            Entry::Usable(key) => Some(key),
+            Entry::Usable(key) => Some(&**key),
             Entry::Unusable(_) => None,
         })
     }

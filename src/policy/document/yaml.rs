@@ -42,9 +42,10 @@ pub(super) fn texts(text: &str, mut found: impl FnMut(&str, &str)) {
     let mut builder = Builder::default();
     // A report on a broken document: whatever came before the fault is all there is.
     let _ = builder.read(text);
-    let members = match (&builder.root, builder.frames.first()) {
-        (Some(Value::Object(members)), _) | (None, Some(Frame::Object { members, .. })) => members,
-        _ => return,
+    let ((Some(Value::Object(members)), _) | (None, Some(Frame::Object { members, .. }))) =
+        (&builder.root, builder.frames.first())
+    else {
+        return;
     };
     for (name, value) in members {
         if let Value::String(value) = value {
