@@ -82,7 +82,7 @@ async fn repository(shell: &Shell) -> Step {
     shell.run("git add .").await?;
     shell.run("git commit --quiet -m 'Policies of payments and research'").await?;
     shell.run("git remote add origin ../policies.git").await?;
-    shell.run("git push origin main").await?.shows("main -> main")?;
+    shell.run("git push --set-upstream origin main").await?.shows("main -> main")?;
     Ok(())
 }
 
@@ -118,6 +118,7 @@ async fn admission(shell: &Shell) -> Step {
     }
     shell.refused("kubectl apply -f agents/research/crawler.yaml").await?.shows("filesystem.blocked")?;
     shell.refused("kubectl apply -f agents/payments/refund-helper.yaml").await?.shows("tool.not_approved")?;
+    shell.refused("kubectl apply -f agents/payments/log-cleaner.yaml").await?.shows("tool.blocked")?;
     shell.run("kubectl get agents -A").await?.lacks("shadow-bot")?;
     Ok(())
 }
@@ -138,8 +139,7 @@ async fn new_version(shell: &Shell) -> Step {
 }
 
 async fn tampered(shell: &Shell) -> Step {
-    shell
-        .say("Somebody who can write to the repository, and has no key, takes the denials out and raises the version.");
+    shell.say("Somebody who can write to the repository, and has no key, allows shell_exec and raises the version.");
     files::tamper(shell);
     shell.run("git commit --quiet --author 'Mallory <mallory@example.com>' -am 'Small cleanup'").await?;
     shell.run(&format!("git --no-pager show --format='%h %an: %s' --unified=0 {POLICY}")).await?.shows("Mallory")?;
@@ -158,7 +158,16 @@ async fn tampered(shell: &Shell) -> Step {
         conditions.shows(part)?;
     }
     shell.run("kubectl get wsp,prepo,skey").await?.shows("HashMismatch")?;
-    let refused = shell.refused("kubectl apply -f agents/payments/shadow-bot.yaml").await?;
+    let refused = shell.refused("kubectl apply -f agents/payments/log-cleaner.yaml").await?;
     refused.shows(&format!("version {NEXT_VERSION}"))?;
-    refused.shows("tool.blocked")
+    refused.shows("tool.blocked")?;
+
+    shell.say("The platform team takes the commit back, and all is well again.");
+    shell.run("git revert --no-edit HEAD").await?.shows("Revert \"Small cleanup\"")?;
+    shell.run("git push --quiet").await?;
+    shell
+        .run("kubectl wait --for=condition=Ready wsp --all --timeout=60s")
+        .await?
+        .shows("ws-payments condition met")?;
+    shell.run("kubectl get wsp -o wide").await?.lacks("HashMismatch")
 }

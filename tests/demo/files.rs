@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde_json::Value;
+
 use crate::{
     NEXT_VERSION, POLICY,
     shell::{Broken, Shell},
@@ -38,16 +40,28 @@ pub(crate) async fn trust_key(shell: &Shell) -> Result<(), Broken> {
 
 /// Approves the tool that `refund-helper` was refused for, under the next version.
 pub(crate) fn approve_tool(shell: &Shell) {
-    edit(shell.folder(), POLICY, |text| {
-        text.replace("\"1.2\"", &format!("\"{NEXT_VERSION}\""))
-            .replace("\"ledger_read\"", "\"ledger_read\", \"refund_create\"")
+    edit_policy(shell, |policy| {
+        policy["version"] = NEXT_VERSION.into();
+        let tools = &mut policy["content"]["agent"]["capabilities"]["allowed_tools"];
+        tools.as_array_mut().expect("a list").push("refund_create".into());
     });
 }
 
-/// Takes the denials of tools out, and raises the version so that it would win.
+/// Allows what was denied, and raises the version so that it would win.
 pub(crate) fn tamper(shell: &Shell) {
+    edit_policy(shell, |policy| {
+        policy["version"] = "1.4".into();
+        let capabilities = &mut policy["content"]["agent"]["capabilities"];
+        capabilities["denied_tools"] = Value::Array(Vec::new());
+        capabilities["allowed_tools"].as_array_mut().expect("a list").push("shell_exec".into());
+    });
+}
+
+fn edit_policy(shell: &Shell, change: impl Fn(&mut Value)) {
     edit(shell.folder(), POLICY, |text| {
-        text.replace(&format!("\"{NEXT_VERSION}\""), "\"1.4\"").replace("\"shell_*\", \"file_write\"", "")
+        let mut policy = serde_json::from_str(text).expect("the policy is JSON");
+        change(&mut policy);
+        format!("{policy:#}\n")
     });
 }
 
