@@ -7,6 +7,7 @@
 use std::{
     fs::{self, File},
     net::{Ipv4Addr, TcpListener},
+    os::unix::fs::PermissionsExt,
     process,
     sync::atomic::{AtomicU16, Ordering},
 };
@@ -27,6 +28,8 @@ impl Port {
         let start = u16::try_from(process::id().wrapping_mul(997) % u32::from(COUNT)).unwrap_or(0);
         let folder = std::env::temp_dir().join("sekuire-test-ports");
         fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("make {}: {e}", folder.display()));
+        // Other users of the machine may test as well; where the folder is theirs, they have said so themselves.
+        let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777));
         for _ in 0..COUNT {
             let step = NEXT.fetch_add(1, Ordering::Relaxed);
             let number = FIRST + (start % COUNT + step % COUNT) % COUNT;
