@@ -7,10 +7,11 @@
 use std::{
     fs::{self, File},
     net::{Ipv4Addr, TcpListener},
-    os::unix::fs::PermissionsExt,
     process,
     sync::atomic::{AtomicU16, Ordering},
 };
+
+use rustix::process::getuid;
 
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
@@ -26,16 +27,14 @@ impl Port {
     pub(crate) fn reserve() -> Port {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let start = u16::try_from(process::id().wrapping_mul(997) % u32::from(COUNT)).unwrap_or(0);
-        let folder = std::env::temp_dir().join("sekuire-test-ports");
+        let folder = std::env::temp_dir().join(format!("sekuire-test-ports-{}", getuid().as_raw()));
         fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("make {}: {e}", folder.display()));
-        // Other users of the machine may test as well; where the folder is theirs, they have said so themselves.
-        let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777));
         for _ in 0..COUNT {
             let step = NEXT.fetch_add(1, Ordering::Relaxed);
             let number = FIRST + (start % COUNT + step % COUNT) % COUNT;
             let path = folder.join(number.to_string());
             let Ok(lock) = File::options().create(true).append(true).open(&path) else {
-                continue; // another user's
+                continue;
             };
             if lock.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
                 return Port { number, _lock: lock };
