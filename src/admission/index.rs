@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use tokio::sync::Notify;
 
-use super::bindings::Bindings;
 pub use super::bindings::Binding;
+use super::bindings::Bindings;
 use super::hold::{self, Held, Mark};
 use super::liveness::Liveness;
 pub use super::liveness::Watched;
@@ -155,7 +155,10 @@ impl PolicyIndex {
     /// What agents of a workspace are held to.
     pub fn enforced(&self, workspace: &str) -> Enforced {
         let enforced = self.enforced.read().unwrap_or_else(PoisonError::into_inner);
-        enforced.get(workspace).cloned().unwrap_or_else(|| Enforced::None { why: hold::why_not(None, None, workspace).into() })
+        enforced
+            .get(workspace)
+            .cloned()
+            .unwrap_or_else(|| Enforced::None { why: hold::why_not(None, None, workspace).into() })
     }
 
     /// Whether requests may be answered from here.

@@ -92,7 +92,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// The data folder belongs to one process: two would spoil each other's clones.
 fn own(data_dir: &Path) -> anyhow::Result<File> {
     let shown = data_dir.display();
-    std::fs::create_dir_all(data_dir).with_context(|| format!("cannot create the data folder {shown}; see --data-dir"))?;
+    std::fs::create_dir_all(data_dir)
+        .with_context(|| format!("cannot create the data folder {shown}; see --data-dir"))?;
     let path = data_dir.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}; see --data-dir", path.display()))?;
     match file.try_lock() {
@@ -165,7 +166,9 @@ async fn lease(
         drop(elected);
         match task.await {
             Ok(Ok(_)) => {}
-            other => tracing::warn!(released = ?other.map(|result| result.map(|_| ())), "the Lease could not be released"),
+            other => {
+                tracing::warn!(released = ?other.map(|result| result.map(|_| ())), "the Lease could not be released")
+            }
         }
         sender.closed().await;
     });
@@ -186,7 +189,14 @@ async fn lead_while_elected(client: Client, git: Git, caches: Caches, events: Ev
     }
 }
 
-async fn serve(_config: &Config, _client: Client, _identity: &str, _caches: Caches, _leading: Receiver<bool>, shutdown: CancellationToken) -> anyhow::Result<()> {
+async fn serve(
+    _config: &Config,
+    _client: Client,
+    _identity: &str,
+    _caches: Caches,
+    _leading: Receiver<bool>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     shutdown.cancelled().await;
     Ok(())
 }

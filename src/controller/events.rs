@@ -46,8 +46,13 @@ impl Events {
             note.truncate(end);
             note.push('…');
         }
-        let event =
-            Event { type_, reason: reason.to_owned(), note: Some(note), action: "Reconcile".to_owned(), secondary: None };
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
         if let Err(error) = self.recorder.publish(&event, &about).await {
             tracing::warn!(%error, %reason, "event could not be published");
         }

@@ -69,10 +69,18 @@ impl Keys {
 }
 
 /// The `Ready` condition of a key.
-pub fn condition(spec: &SigningKeySpec, ring: &KeyRing, claims: &HashMap<String, usize>, now: Timestamp) -> NewCondition {
+pub fn condition(
+    spec: &SigningKeySpec,
+    ring: &KeyRing,
+    claims: &HashMap<String, usize>,
+    now: Timestamp,
+) -> NewCondition {
     let not = |reason: &str, message: String| NewCondition::new("Ready", false, reason, message);
     if claims.get(&spec.key_id).copied().unwrap_or(0) > 1 {
-        return not("DuplicateKeyId", format!("keyId {} is claimed by another SigningKey too: neither is used", spec.key_id));
+        return not(
+            "DuplicateKeyId",
+            format!("keyId {} is claimed by another SigningKey too: neither is used", spec.key_id),
+        );
     }
     let key = match spec.trusted_key() {
         Ok(key) => key,

@@ -160,11 +160,7 @@ impl Leader {
         Err(WorkspaceError::Contended(name.to_owned()))
     }
 
-    async fn attempt(
-        &self,
-        name: &str,
-        library: &impl Library,
-    ) -> Result<Vec<(Candidate, Outcome)>, WorkspaceError> {
+    async fn attempt(&self, name: &str, library: &impl Library) -> Result<Vec<(Candidate, Outcome)>, WorkspaceError> {
         let view = self.index.view(name);
         if let Some(object) = view.object.as_ref().filter(|object| object_name(&object.workspace) != name) {
             self.delete_misnamed(name, object).await?;
@@ -176,8 +172,11 @@ impl Leader {
         let view = self.index.view(name);
         self.write_mark(name, &view, &plan).await?;
         let view = self.index.view(name);
-        self.write_status(name, &Observed { view: &view, plan: &plan, candidates: &candidates, complete, now: Timestamp::now() })
-            .await?;
+        self.write_status(
+            name,
+            &Observed { view: &view, plan: &plan, candidates: &candidates, complete, now: Timestamp::now() },
+        )
+        .await?;
         Ok(candidates.into_iter().zip(plan.outcomes).collect())
     }
 
@@ -212,7 +211,8 @@ impl Leader {
         });
         self.policies().delete(name, &params).await.map_err(WorkspaceError::api("delete WorkspacePolicy", name))?;
         tracing::warn!(policy = %name, workspace = %object.workspace, "deleted a second object of a workspace");
-        let note = format!("WorkspacePolicy {name} was deleted: workspace {} has the object {proper}", object.workspace);
+        let note =
+            format!("WorkspacePolicy {name} was deleted: workspace {} has the object {proper}", object.workspace);
         self.events.warning(Events::policy(&proper, None), "Restored", note).await;
         Ok(())
     }
@@ -289,7 +289,11 @@ impl Leader {
                 key_id = %policy.signing_key_id(), "policy accepted");
             let note = format!(
                 "version {version} of {} ({}) was accepted: {} in commit {}, signed by {}",
-                policy.policy_id(), policy.status(), source.path, source.commit, policy.signing_key_id()
+                policy.policy_id(),
+                policy.status(),
+                source.path,
+                source.commit,
+                policy.signing_key_id()
             );
             self.events.normal(about, "Verified", note).await;
         } else {
@@ -359,7 +363,9 @@ impl Leader {
     async fn say_status(&self, name: &str, object: &ObjectView, status: &crate::api::WorkspacePolicyStatus) {
         let before = find(&object.status.conditions, "Ready");
         let Some(after) = conditions::find(&status.conditions, "Ready") else { return };
-        if after.status == "False" && before.is_none_or(|before| before.reason != after.reason || before.message != after.message) {
+        if after.status == "False"
+            && before.is_none_or(|before| before.reason != after.reason || before.message != after.message)
+        {
             let about = Events::policy(name, Some(object.uid.clone()));
             self.events.warning(about, &after.reason, after.message.clone()).await;
         }

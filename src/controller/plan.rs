@@ -208,9 +208,9 @@ impl<'a> Acceptance<'a> {
             if summary.mark.version >= base.mark.version {
                 continue;
             }
-            let refused = self.outcomes[index].as_ref().is_some_and(|outcome| {
-                matches!(outcome.reason, Reason::VersionReused | Reason::ConflictingPolicies)
-            });
+            let refused = self.outcomes[index]
+                .as_ref()
+                .is_some_and(|outcome| matches!(outcome.reason, Reason::VersionReused | Reason::ConflictingPolicies));
             if refused && candidate.at_tip {
                 continue;
             }

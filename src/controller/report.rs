@@ -139,7 +139,8 @@ fn new_conditions(look: &Look, status: &PolicyRepositoryStatus) -> Vec<NewCondit
         Kind::Suspended => vec![ready],
         Kind::Permanent => vec![ready, NewCondition::new("Stalled", true, fault.reason, &fault.message)],
         Kind::Transient => {
-            let progress = NewCondition::new("Reconciling", true, "ProgressingWithRetry", "the last look failed; trying again");
+            let progress =
+                NewCondition::new("Reconciling", true, "ProgressingWithRetry", "the last look failed; trying again");
             vec![ready, progress]
         }
     }

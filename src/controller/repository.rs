@@ -78,7 +78,15 @@ impl Library for Clone<'_> {
 impl Worker {
     /// A worker that has not looked yet.
     pub fn new(client: Client, git: Git, leader: Arc<Leader>) -> Self {
-        Worker { client, git, leader, documents: Documents::default(), seen: None, outcomes: BTreeMap::new(), failures: 0 }
+        Worker {
+            client,
+            git,
+            leader,
+            documents: Documents::default(),
+            seen: None,
+            outcomes: BTreeMap::new(),
+            failures: 0,
+        }
     }
 
     /// Looks once, and writes what was found into the status. Returns how long to wait until the next look.
@@ -121,7 +129,8 @@ impl Worker {
     }
 
     async fn observe_and_reconcile(&mut self, repository: &PolicyRepository, cause: Cause) -> Look {
-        let cursor = repository.status.as_ref().and_then(|status| status.cursor.clone()).filter(|c| belongs(c, repository));
+        let cursor =
+            repository.status.as_ref().and_then(|status| status.cursor.clone()).filter(|c| belongs(c, repository));
         let snapshot = match self.snapshot(repository, cursor.as_ref(), cause).await {
             Ok(snapshot) => snapshot,
             Err(error) => return Look { fault: Some(Fault::git(&error)), ..Look::default() },
@@ -299,4 +308,3 @@ fn jittered(pause: Duration) -> Duration {
     let random = getrandom::u32().unwrap_or(0);
     pause + pause.mul_f64(f64::from(random) / f64::from(u32::MAX) / 10.0)
 }
-
