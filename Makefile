@@ -1,2 +1,27 @@
-help:
-	@echo later
+# The default lists the targets. Rust, Go, Git and a C compiler are all they need.
+SHELL := /bin/bash
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# one set of features and one profile for the demo, the generator and the tests, so that nothing is built twice
+BUILD := cargo build --locked --bins --examples
+INTO ?= .
+
+.PHONY: help demo test check generate bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## the main job on a real API server, from commit to verdict; KEEP=1 leaves it running
+	@KUBEBUILDER_ASSETS=$$(tests/cluster/build.sh) && export KUBEBUILDER_ASSETS && \
+	$(BUILD) && KEEP=$(KEEP) $(TARGET)/debug/examples/demo
+
+test: ## all tests, on a real API server; prints how many ran
+	@.ci/test
+
+check: ## format, lints, documentation, the pure core alone, generated files, dependencies
+	@.ci/check
+
+generate: ## write crds/ from the Rust types
+	@$(BUILD) --quiet && $(TARGET)/debug/sekuire crds --dir $(INTO)/crds
+
+bench: ## measure decision and webhook, and print ratios
+	@cargo bench --locked

@@ -45,3 +45,37 @@ fn expired(certificate: &CertificateDer<'_>, now: Timestamp) -> bool {
     X509Certificate::from_der(certificate)
         .map_or(true, |(_, certificate)| certificate.validity().not_after.timestamp() < now.as_second())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::pair::{Names, make};
+    use super::*;
+
+    fn authority(now: &str) -> String {
+        make(&Names::of_service("a", "b"), now.parse().unwrap()).unwrap().authority
+    }
+
+    #[test]
+    fn bundles_are_merged_in_order_each_authority_once_and_without_the_expired() {
+        let now: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
+        let (old, one, two) =
+            (authority("2026-01-01T00:00:00Z"), authority("2026-05-01T00:00:00Z"), authority("2026-05-02T00:00:00Z"));
+        let merged = merge([format!("{one}{old}").as_str(), format!("{two}\nrubbish\n{one}").as_str()], now);
+        assert_eq!(merged.matches(BEGIN).count(), 2);
+        assert_eq!(certificates(&merged, now).len(), 2);
+        let first = |pem: &str| certificates(pem, now)[0].clone();
+        assert_eq!(certificates(&merged, now), [first(&one), first(&two)]);
+        assert_eq!(merge([merged.as_str()], now), merged, "merging again changes nothing");
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_left_out() {
+        let now = Timestamp::UNIX_EPOCH;
+        let broken = format!("{BEGIN}\nAAAA\n{END}");
+        for text in
+            ["", "rubbish", BEGIN, END, broken.as_str(), "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"]
+        {
+            assert_eq!(merge([text], now), "");
+        }
+    }
+}

@@ -7,7 +7,7 @@
 //!                       └──────────── caBundle, and what of it the API server has ────────────┘
 //! ```
 //!
-//! Nothing here reads the network or a disk while a request is answered.
+//! No network or disk is touched while a request is answered: everything is read from memory that watches keep true.
 
 pub mod bindings;
 mod bundle;
@@ -27,8 +27,9 @@ mod tls;
 mod webhook;
 
 pub use certificates::Certificates;
+pub use files::{Files, follow as follow_files};
 pub use index::PolicyIndex;
 pub use pair::Names;
-pub use secret::SECRET_NAME;
+pub use secret::{SECRET_NAME, SecretSource, keep as keep_secret};
 pub use tls::{Serving, server_config};
 pub use webhook::Webhook;

@@ -210,3 +210,91 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn pair(made: &Made) -> Pair {
+        Pair::read(made.certificate.as_bytes(), made.key.as_bytes()).unwrap()
+    }
+
+    const NOW: &str = "2026-06-01T00:00:00Z";
+
+    #[test]
+    fn a_certificate_is_trusted_by_its_authority_for_its_names_and_its_time() {
+        let names = Names::of_service("webhook", "sekuire");
+        let made = make(&names, time(NOW)).unwrap();
+        let read = pair(&made);
+        assert_eq!(read.names(), ["webhook.sekuire.svc", "webhook.sekuire.svc.cluster.local"]);
+        read.trusted_by(&made.authority, &names, time(NOW)).unwrap();
+        read.trusted_by(&made.authority, &names, time("2026-05-31T23:01:00Z")).unwrap();
+        read.trusted_by(&made.authority, &names, time("2026-08-29T23:59:00Z")).unwrap();
+
+        let fault = |authority: &str, names: &Names, now: &str| {
+            read.trusted_by(authority, names, time(now)).unwrap_err().to_string()
+        };
+        assert!(
+            fault(&made.authority, &Names::of_service("other", "sekuire"), NOW)
+                .starts_with("not valid for other.sekuire.svc")
+        );
+        assert!(
+            fault(&made.authority, &names, "2026-05-31T22:00:00Z").starts_with("not valid for webhook.sekuire.svc")
+        );
+        assert!(fault(&made.authority, &names, "2026-09-01T00:00:00Z").contains("no authority"));
+        let other = make(&names, time(NOW)).unwrap().authority;
+        assert!(fault(&other, &names, NOW).starts_with("not valid for webhook.sekuire.svc"));
+        assert!(fault("", &names, NOW).contains("no authority"));
+    }
+
+    #[test]
+    fn a_certificate_for_the_host_of_a_url_is_for_a_name_or_an_address() {
+        for (url, name) in [
+            ("https://127.0.0.1:8443/x", "127.0.0.1"),
+            ("https://[::1]:1", "::1"),
+            ("https://Host.example:1", "host.example"),
+        ] {
+            let names = Names::of_url(&url.parse().unwrap()).unwrap();
+            let made = make(&names, time(NOW)).unwrap();
+            let read = pair(&made);
+            assert_eq!(read.names(), [name]);
+            read.trusted_by(&made.authority, &names, time(NOW)).unwrap();
+        }
+        assert_eq!(Names::of_url(&"data:x".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn it_is_due_at_two_thirds_of_its_life() {
+        let made = make(&Names::of_service("a", "b"), time("2026-06-01T01:00:00Z")).unwrap();
+        // 90 days and the hour before: two thirds are 60 days and 40 minutes after the start
+        assert_eq!(pair(&made).renew_at(), time("2026-07-31T00:40:00Z"));
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_and_what_is_no_certificate_are_refused() {
+        let names = Names::of_service("a", "b");
+        let (one, two) = (make(&names, time(NOW)).unwrap(), make(&names, time(NOW)).unwrap());
+        let fault =
+            |certificate: &str, key: &str| Pair::read(certificate.as_bytes(), key.as_bytes()).unwrap_err().to_string();
+        assert!(fault(&one.certificate, &two.key).starts_with("certificate and key do not belong together"));
+        assert!(fault("", &one.key).starts_with("there is no certificate"));
+        assert!(fault(&one.key, &one.key).starts_with("there is no certificate"));
+        assert!(fault(&one.certificate, "rubbish").starts_with("the key is not a private key in PEM"));
+        assert!(
+            fault("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", &one.key).contains("not X.509")
+        );
+    }
+
+    #[test]
+    fn names_of_another_certificate_are_added_within_bounds() {
+        let names = Names::of_service("a", "b");
+        let more: Vec<String> = (0..40).map(|n| format!("n{n}")).chain(["a.b.svc".to_owned()]).collect();
+        let all = names.with(&more);
+        assert_eq!(all.0.len(), MAX_NAMES);
+        assert_eq!(all.0[..3], ["a.b.svc", "a.b.svc.cluster.local", "n0"]);
+    }
+}

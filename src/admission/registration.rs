@@ -14,15 +14,15 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{Api, ObjectMeta, PostParams};
-use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Client, Resource as _, ResourceExt as _};
+use kube::{Client, Resource as _};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::certificates::Certificates;
 use super::server::VALIDATE_PATH;
 use crate::api::{FIELD_MANAGER, GROUP};
+use crate::controller::events::Events;
 
 /// The name of the configuration unless told otherwise.
 pub const CONFIGURATION_NAME: &str = "sekuire-policy-controller";
@@ -123,14 +123,14 @@ pub async fn run(
     registration: Registration,
     certificates: Arc<Certificates>,
     leader: watch::Receiver<bool>,
-    recorder: Recorder,
+    events: Events,
     shutdown: CancellationToken,
 ) {
     let api: Api<ValidatingWebhookConfiguration> = Api::all(client);
     let watch = watcher::watch_object(api.clone(), &registration.name).default_backoff();
     let bundle = certificates.bundle();
     let keeper =
-        Keeper { api, registration, certificates, recorder, leader, bundle, seen: None, known: false, agreed: None };
+        Keeper { api, registration, certificates, events, leader, bundle, seen: None, known: false, agreed: None };
     shutdown.run_until_cancelled(keeper.run(std::pin::pin!(watch))).await;
 }
 
@@ -138,7 +138,7 @@ struct Keeper {
     api: Api<ValidatingWebhookConfiguration>,
     registration: Registration,
     certificates: Arc<Certificates>,
-    recorder: Recorder,
+    events: Events,
     leader: watch::Receiver<bool>,
     bundle: watch::Receiver<Option<Arc<str>>>,
     /// `None` until the watch has said whether there is one.
@@ -224,24 +224,18 @@ impl Keeper {
     }
 
     async fn report(&self, object: &ValidatingWebhookConfiguration, change: &Change) {
-        let (reason, type_, note) = match change {
-            Change::Registered => ("WebhookRegistered", EventType::Normal, "agents are sent here".to_owned()),
-            Change::Restored(what) => ("WebhookRestored", EventType::Warning, format!("put back: {what}")),
-            Change::Authority => {
-                tracing::info!(name = object.name_any(), "caBundle of the webhook configuration brought up to date");
-                return;
+        let name = &self.registration.name;
+        let about = object.object_ref(&());
+        match change {
+            Change::Registered => {
+                tracing::info!(name, "webhook registered");
+                self.events.normal(about, "WebhookRegistered", "the API server asks it about agents".to_owned()).await;
             }
-        };
-        tracing::warn!(name = object.name_any(), reason, note, "webhook configuration written");
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note),
-            action: "Register".to_owned(),
-            secondary: None,
-        };
-        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
-            tracing::warn!(%error, reason, "event could not be written");
+            Change::Restored(what) => {
+                tracing::warn!(name, what, "webhook configuration put back");
+                self.events.warning(about, "WebhookRestored", format!("put back: {what}")).await;
+            }
+            Change::Authority => tracing::info!(name, "caBundle of the webhook configuration brought up to date"),
         }
     }
 }
@@ -334,3 +328,7 @@ fn differences(seen: &ValidatingWebhook, desired: &ValidatingWebhook) -> Vec<&'s
     }
     differing
 }
+
+#[cfg(test)]
+#[path = "registration_tests.rs"]
+mod tests;

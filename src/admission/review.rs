@@ -363,3 +363,7 @@ fn json(response: &ResponseOut<'_>) -> Answer {
         Err(error) => Answer::plain(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
+
+#[cfg(test)]
+#[path = "review_tests.rs"]
+mod tests;

@@ -284,3 +284,7 @@ fn promote(mut secret: Secret) -> Secret {
     }
     secret
 }
+
+#[cfg(test)]
+#[path = "secret_tests.rs"]
+mod tests;

@@ -16,7 +16,6 @@ use crate::policy::{self, AgentSpec, Decision, Subject, decision};
 const NAMESPACE_WAIT: Duration = Duration::from_secs(1);
 
 /// Answers admission requests out of the index.
-#[derive(Debug)]
 pub struct Webhook {
     index: Arc<PolicyIndex>,
 }

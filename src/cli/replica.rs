@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use jiff::Timestamp;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config as ClientConfig};
 use kube_lease_manager::LeaseManagerBuilder;
@@ -14,6 +15,9 @@ use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::certificates::{Certificates, SETTLE};
+use crate::admission::registration::{self, Registration, Target};
+use crate::admission::{self, Files, Names, SECRET_NAME, SecretSource, Webhook, server};
 use crate::controller::caches::{self, Caches};
 use crate::controller::events::Events;
 use crate::controller::lead;
@@ -82,10 +86,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let events = Events::new(client.clone(), &identity);
     let leading = lease(&client, &config.namespace, &identity, shutdown.clone()).await?;
     tracing::info!(%identity, namespace = %config.namespace, version = env!("CARGO_PKG_VERSION"), "controller started");
-    tasks.spawn(lead_while_elected(client.clone(), git, caches.clone(), events, leading.clone()));
+    tasks.spawn(lead_while_elected(client.clone(), git, caches.clone(), events.clone(), leading.clone()));
     tokio::select! {
         ended = tasks.join_next() => bail!("a task that runs for ever has ended: {ended:?}"),
-        served = serve(&config, client, &identity, caches, leading, shutdown) => served,
+        served = serve(&config, client, &events, caches, leading, shutdown) => served,
     }
 }
 
@@ -189,14 +193,45 @@ async fn lead_while_elected(client: Client, git: Git, caches: Caches, events: Ev
     }
 }
 
+/// Serves admission until `shutdown`, with its certificate and its registration.
 async fn serve(
-    _config: &Config,
-    _client: Client,
-    _identity: &str,
-    _caches: Caches,
-    _leading: Receiver<bool>,
+    config: &Config,
+    client: Client,
+    events: &Events,
+    caches: Caches,
+    leading: Receiver<bool>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    shutdown.cancelled().await;
-    Ok(())
+    let (target, names) = reached_at(config)?;
+    let certificates = Arc::new(Certificates::new(names, SETTLE, Timestamp::now())?);
+    let mut tasks = JoinSet::new();
+    match &config.tls {
+        Tls::Own => {
+            let source = SecretSource { namespace: config.namespace.clone(), name: SECRET_NAME.to_owned() };
+            tasks.spawn(admission::keep_secret(client.clone(), source, certificates.clone(), shutdown.clone()));
+        }
+        Tls::Files { certificate, key, ca } => {
+            let files = Files { certificate: certificate.clone(), key: key.clone(), authority: Some(ca.clone()) };
+            tasks.spawn(admission::follow_files(files, certificates.clone(), shutdown.clone()));
+        }
+    }
+    let registration = Registration { name: registration::CONFIGURATION_NAME.to_owned(), target };
+    tasks.spawn(registration::run(client, registration, certificates.clone(), leading, events.clone(), shutdown.clone()));
+    let listener = server::listen(config.listen).await?;
+    let limits = server::Limits { shutdown_delay: config.shutdown_delay, ..server::Limits::default() };
+    let webhook = Arc::new(Webhook::new(caches.index));
+    Ok(server::serve(listener, certificates.serving(), webhook, limits, shutdown).await?)
+}
+
+/// Where the API server finds the webhook, and the names that its certificate is made for.
+fn reached_at(config: &Config) -> anyhow::Result<(Target, Names)> {
+    let Some(url) = &config.webhook_url else {
+        let (name, namespace) = (config.webhook_service.clone(), config.namespace.clone());
+        let names = Names::of_service(&name, &namespace);
+        return Ok((Target::Service { namespace, name, port: 443 }, names));
+    };
+    let wrong = || format!("--webhook-url {url}: give https://HOST:PORT, as the API server reaches this machine");
+    let parsed = url::Url::parse(url).with_context(wrong)?;
+    let names = Names::of_url(&parsed).filter(|_| parsed.scheme() == "https").with_context(wrong)?;
+    Ok((Target::at(&parsed), names))
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
@@ -14,8 +15,8 @@ use tokio::task::JoinSet;
 use super::caches::Caches;
 use super::events::Events;
 use super::keys;
-use super::leader::{Leader, NoLibrary};
-use super::repository::{Cause, Worker, requested_at};
+use super::leader::Leader;
+use super::repository::{self, Cause, Worker, requested_at};
 use crate::api::signing_key::SigningKeyStatus;
 use crate::api::{FIELD_MANAGER, PolicyRepository, SigningKey, conditions};
 use crate::git::Git;
@@ -33,7 +34,7 @@ pub async fn lead(client: Client, git: Git, caches: Caches, events: Events) {
         tracing::debug!(%waiting, "leading, not ready yet");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let leader = Arc::new(Leader::new(client.clone(), caches.index.clone(), events));
+    let leader = Arc::new(Leader::new(client.clone(), git.clone(), caches.index.clone(), events));
     let mut tasks = JoinSet::new();
     tasks.spawn(report_keys(client.clone(), caches.clone()));
     tasks.spawn(repositories(client, git, caches.clone(), leader.clone()));
@@ -54,20 +55,15 @@ async fn keep(leader: Arc<Leader>, mut caches: Caches) {
     leader.index.mark_dirty(leader.index.names());
     loop {
         let names = leader.index.dirty().await;
-        let results = futures::stream::iter(names).map(|name| {
-            let leader = &leader;
-            async move {
-                if let Err(error) = leader.reconcile(&name, &NoLibrary).await {
-                    tracing::warn!(%error, policy = %name, "workspace not reconciled, trying again");
-                    retry(leader, name);
-                }
+        let put_back = |name: String| async {
+            if let Err(error) = leader.reconcile(&name, None).await {
+                tracing::warn!(%error, policy = %name, "workspace not reconciled, trying again");
+                retry(&leader, name);
             }
-        });
-        futures::StreamExt::for_each(futures::StreamExt::buffer_unordered(results, CONCURRENCY), async |()| {}).await;
+        };
+        futures::stream::iter(names).for_each_concurrent(CONCURRENCY, put_back).await;
     }
 }
-
-use futures::StreamExt as _;
 
 fn retry(leader: &Arc<Leader>, name: String) {
     let leader = Arc::downgrade(leader);
@@ -97,7 +93,7 @@ async fn repositories(client: Client, git: Git, mut caches: Caches, leader: Arc<
     let mut tasks = JoinSet::new();
     loop {
         let all = caches.repositories.borrow_and_update().clone().unwrap_or_default();
-        all.keys().for_each(|name| leader.expect(name));
+        all.iter().for_each(|(name, repository)| leader.expect(name, repository::key(repository)));
         // dropping a sender tells the worker that its repository is gone
         workers.retain(|name, _| all.contains_key(name));
         for (name, repository) in all.iter() {

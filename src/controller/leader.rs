@@ -12,15 +12,17 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::candidate::Candidate;
+use super::candidate::{self, Candidate};
+use super::documents::Documents;
 use super::events::Events;
 use super::plan::{self, Outcome, Place, Plan};
 use super::status::{self, Observed};
+use crate::admission::hold;
 use crate::admission::index::{ObjectView, PolicyIndex, WorkspaceView};
-use crate::api::workspace_policy::Source;
 use crate::api::{FIELD_MANAGER, PolicyLedger, PolicyLedgerSpec, WorkspacePolicy, WorkspacePolicySpec, conditions};
 use crate::api::{conditions::find, object_name};
-use crate::policy::VerifiedPolicy;
+use crate::git::Git;
+use crate::policy::{Document, Format, VerifiedPolicy};
 
 /// Conflicts that are met by looking again at once, before the caller waits.
 const ATTEMPTS: usize = 5;
@@ -32,21 +34,6 @@ pub struct Observation {
     pub candidates: HashMap<String, Vec<Candidate>>,
     /// Whether the tip was looked at. If its history was rewritten, only what was accepted before is here.
     pub whole: bool,
-}
-
-/// Where documents are found that are not in memory.
-pub trait Library: Sync {
-    /// The policy of a candidate, verified.
-    fn policy(&self, candidate: &Candidate) -> impl Future<Output = Result<Arc<VerifiedPolicy>, String>> + Send;
-}
-
-/// Nothing was read from Git in this pass.
-pub struct NoLibrary;
-
-impl Library for NoLibrary {
-    async fn policy(&self, candidate: &Candidate) -> Result<Arc<VerifiedPolicy>, String> {
-        Err(format!("{} must be read from Git first", candidate.path))
-    }
 }
 
 /// Why a workspace could not be brought to where it should be. It is tried again.
@@ -90,23 +77,27 @@ impl WorkspaceError {
 /// The leader's knowledge and tools.
 pub struct Leader {
     client: Client,
+    git: Git,
     /// What this replica holds.
     pub index: Arc<PolicyIndex>,
     /// Events.
     pub events: Events,
     observations: RwLock<BTreeMap<String, Option<Arc<Observation>>>>,
+    /// Folder of each repository's clone.
+    clones: RwLock<HashMap<String, String>>,
     locks: Vec<tokio::sync::Mutex<()>>,
 }
 
 impl Leader {
     /// A leader that has observed nothing yet.
-    pub fn new(client: Client, index: Arc<PolicyIndex>, events: Events) -> Self {
+    pub fn new(client: Client, git: Git, index: Arc<PolicyIndex>, events: Events) -> Self {
         let locks = (0..64).map(|_| tokio::sync::Mutex::new(())).collect();
-        Leader { client, index, events, observations: RwLock::default(), locks }
+        Leader { client, git, index, events, observations: RwLock::default(), clones: RwLock::default(), locks }
     }
 
     /// A repository exists; until it was observed, nobody can say that a source is missing.
-    pub fn expect(&self, repository: &str) {
+    pub fn expect(&self, repository: &str, clone: String) {
+        self.clones.write().unwrap_or_else(PoisonError::into_inner).insert(repository.to_owned(), clone);
         self.write_observations().entry(repository.to_owned()).or_default();
     }
 
@@ -123,6 +114,7 @@ impl Leader {
     /// A repository is gone.
     pub fn forget(&self, repository: &str) {
         self.write_observations().remove(repository);
+        self.clones.write().unwrap_or_else(PoisonError::into_inner).remove(repository);
     }
 
     fn write_observations(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Option<Arc<Observation>>>> {
@@ -147,12 +139,12 @@ impl Leader {
     pub async fn reconcile(
         &self,
         name: &str,
-        library: &impl Library,
+        fresh: Option<&Documents>,
     ) -> Result<Vec<(Candidate, Outcome)>, WorkspaceError> {
         let digest = blake3::hash(name.as_bytes());
         let _one_at_a_time = self.locks[usize::from(digest.as_bytes()[0]) % self.locks.len()].lock().await;
         for _ in 0..ATTEMPTS {
-            match self.attempt(name, library).await {
+            match self.attempt(name, fresh).await {
                 Err(error) if error.stale() => self.look_again(name).await?,
                 other => return other,
             }
@@ -160,7 +152,11 @@ impl Leader {
         Err(WorkspaceError::Contended(name.to_owned()))
     }
 
-    async fn attempt(&self, name: &str, library: &impl Library) -> Result<Vec<(Candidate, Outcome)>, WorkspaceError> {
+    async fn attempt(
+        &self,
+        name: &str,
+        fresh: Option<&Documents>,
+    ) -> Result<Vec<(Candidate, Outcome)>, WorkspaceError> {
         let view = self.index.view(name);
         if let Some(object) = view.object.as_ref().filter(|object| object_name(&object.workspace) != name) {
             self.delete_misnamed(name, object).await?;
@@ -168,7 +164,7 @@ impl Leader {
         }
         let (candidates, complete) = self.candidates(name);
         let plan = plan::plan(&view, &candidates);
-        self.write_object(name, &view, &plan, &candidates, library).await?;
+        self.write_object(name, &view, &plan, &candidates, fresh).await?;
         let view = self.index.view(name);
         self.write_mark(name, &view, &plan).await?;
         let view = self.index.view(name);
@@ -223,9 +219,9 @@ impl Leader {
         view: &WorkspaceView,
         plan: &Plan,
         candidates: &[Candidate],
-        library: &impl Library,
+        fresh: Option<&Documents>,
     ) -> Result<(), WorkspaceError> {
-        let Some(policy) = self.document(name, view, plan, candidates, library).await? else { return Ok(()) };
+        let Some(policy) = self.document(name, view, plan, candidates, fresh).await? else { return Ok(()) };
         let document = serde_json::from_str(policy.document_json())
             .map_err(|error| WorkspaceError::Document { name: name.to_owned(), message: error.to_string() })?;
         let spec =
@@ -258,7 +254,7 @@ impl Leader {
         view: &WorkspaceView,
         plan: &Plan,
         candidates: &[Candidate],
-        library: &impl Library,
+        fresh: Option<&Documents>,
     ) -> Result<Option<Arc<VerifiedPolicy>>, WorkspaceError> {
         let held = view.held.as_ref().map(|held| held.policy.clone());
         let place = match (plan.write, &plan.source) {
@@ -268,8 +264,29 @@ impl Leader {
             (None, Some(_)) => return Ok(held),
         };
         let Place::Candidate(index) = place else { return Ok(held) };
-        let read = library.policy(&candidates[index]).await;
+        let candidate = &candidates[index];
+        let wanted = candidate.verdict.as_ref().ok().map(|summary| summary.fingerprint);
+        if held.as_ref().is_some_and(|held| Some(candidate::fingerprint(held)) == wanted) {
+            return Ok(held);
+        }
+        if let Some(policy) = fresh.and_then(|documents| documents.fresh(&candidate.blob, &candidate.path)) {
+            return Ok(Some(policy));
+        }
+        let read = self.read(candidate).await;
         read.map(Some).map_err(|message| WorkspaceError::Document { name: name.to_owned(), message })
+    }
+
+    /// Reads a candidate's document from the clone, and verifies it again.
+    async fn read(&self, candidate: &Candidate) -> Result<Arc<VerifiedPolicy>, String> {
+        let key = self.clones.read().unwrap_or_else(PoisonError::into_inner).get(&*candidate.repository).cloned();
+        let key = key.ok_or_else(|| format!("repository {} is gone", candidate.repository))?;
+        let blob = candidate.blob.to_string();
+        let mut read = self.git.read_blobs(&key, std::slice::from_ref(&blob)).await.map_err(|e| e.to_string())?;
+        let bytes = read.remove(&blob).ok_or_else(|| format!("{} is not in the clone", candidate.path))?;
+        let format = Format::of_path(&candidate.path).ok_or("not a document by its name")?;
+        let document = Document::parse(&bytes, format).map_err(|fault| fault.to_string())?;
+        let policy = hold::authenticate(document, &self.index.keys(), Timestamp::now());
+        policy.map(Arc::new).map_err(|refusal| refusal.to_string())
     }
 
     async fn say_written(
@@ -336,6 +353,18 @@ impl Leader {
             }
         };
         let written = written.map_err(WorkspaceError::api("write PolicyLedger", name))?;
+        let lost = view
+            .ledger
+            .as_ref()
+            .is_none_or(|ledger| ledger.mark.version >= base.mark.version || base.place == Place::Held);
+        if lost && view.held.is_some() {
+            tracing::warn!(policy = %base.mark.policy_id, version = %base.mark.version, "mark put back");
+            let note = format!(
+                "the PolicyLedger was changed or deleted by somebody else; its mark {} was put back",
+                base.mark.version
+            );
+            self.events.warning(Events::policy(name, object.map(|object| object.uid.clone())), "Restored", note).await;
+        }
         self.index.ledger_seen(written, Timestamp::now());
         Ok(())
     }
@@ -376,13 +405,4 @@ impl Leader {
 fn now() -> Time {
     let now = Timestamp::now();
     Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
-}
-
-/// The source of a candidate, for messages.
-pub fn source_of(candidate: &Candidate) -> Source {
-    Source {
-        repository: candidate.repository.to_string(),
-        path: candidate.path.to_string(),
-        commit: candidate.commit.to_string(),
-    }
 }

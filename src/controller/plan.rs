@@ -269,7 +269,7 @@ fn document_to_write(base: &Base, view: &WorkspaceView, candidates: &[Candidate]
 /// Where the document came from. A document that is in place keeps the source under which it was accepted: the ledger
 /// remembers that.
 fn source(base: &Base, write: Option<Place>, view: &WorkspaceView, candidates: &[Candidate]) -> Option<Source> {
-    let marked = view.ledger.as_ref().filter(|ledger| ledger.mark == base.mark && !ledger.spec.commit.is_empty());
+    let marked = view.ledger.as_ref().filter(|ledger| ledger.mark == base.mark && !ledger.spec.path.is_empty());
     let marked = marked.map(|ledger| Source {
         repository: ledger.spec.repository.clone(),
         path: ledger.spec.path.clone(),

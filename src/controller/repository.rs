@@ -14,15 +14,13 @@ use serde_json::json;
 use super::candidate::Candidate;
 use super::documents::Documents;
 use super::events::Events;
-use super::leader::{Leader, Library, Observation, WorkspaceError};
+use super::leader::{Leader, Observation, WorkspaceError};
 use super::observe::{self, Seen};
 use super::plan::Outcome;
 use super::report::{self, Fault, Look};
-use crate::admission::hold;
 use crate::api::policy_repository::Cursor;
 use crate::api::{FIELD_MANAGER, PolicyRepository, REQUESTED_AT};
 use crate::git::{Ancestry, Git, Request, Snapshot};
-use crate::policy::{Document, Format, VerifiedPolicy};
 
 /// Workspaces that are written at the same time.
 const CONCURRENCY: usize = 16;
@@ -50,29 +48,6 @@ pub enum Cause {
     Look,
     /// The keys or the time have changed: the clone will do.
     Judge,
-}
-
-/// Reads documents that are not in memory from the clone.
-struct Clone<'a> {
-    git: &'a Git,
-    key: &'a str,
-    documents: &'a Documents,
-    leader: &'a Leader,
-}
-
-impl Library for Clone<'_> {
-    async fn policy(&self, candidate: &Candidate) -> Result<Arc<VerifiedPolicy>, String> {
-        if let Some(policy) = self.documents.fresh(&candidate.blob, &candidate.path) {
-            return Ok(policy);
-        }
-        let blob = candidate.blob.to_string();
-        let mut read = self.git.read_blobs(self.key, std::slice::from_ref(&blob)).await.map_err(|e| e.to_string())?;
-        let bytes = read.remove(&blob).ok_or_else(|| format!("blob {blob} is not in the clone"))?;
-        let format = Format::of_path(&candidate.path).ok_or("not a document by its name")?;
-        let document = Document::parse(&bytes, format).map_err(|fault| fault.to_string())?;
-        let policy = hold::authenticate(document, &self.leader.index.keys(), Timestamp::now());
-        policy.map(Arc::new).map_err(|refusal| refusal.to_string())
-    }
 }
 
 impl Worker {
@@ -155,7 +130,7 @@ impl Worker {
         let owned = observe::Ownership::of(&repository.spec, self.leader.repositories());
         let name = repository.name_any();
         let seen = Seen::new(&name, &snapshot, &self.documents, &owned, self.seen.as_ref(), &self.leader.index);
-        let failure = self.reconcile_all(&name, seen, &key(repository), !rewritten).await;
+        let failure = self.reconcile_all(&name, seen, !rewritten).await;
         self.documents.end_pass(&snapshot.tip_files);
         if rewritten {
             self.seen = None;
@@ -208,16 +183,14 @@ impl Worker {
     }
 
     /// Has every workspace reconciled whose documents differ from what was seen last. Returns the first failure.
-    async fn reconcile_all(&mut self, name: &str, seen: Seen, key: &str, whole: bool) -> Option<WorkspaceError> {
+    async fn reconcile_all(&mut self, name: &str, seen: Seen, whole: bool) -> Option<WorkspaceError> {
         let changed = seen.changed(self.seen.as_ref());
         let observation = Observation { candidates: seen.candidates.clone(), whole };
         self.leader.observed(name, Arc::new(observation));
-        let (leader, git, documents) = (&*self.leader, &self.git, &self.documents);
-        let library = Clone { git, key, documents, leader };
-        let library = &library;
+        let (leader, documents) = (&*self.leader, &self.documents);
         let results: Vec<(String, Result<_, WorkspaceError>)> = futures::stream::iter(changed)
             .map(|object| async move {
-                let result = leader.reconcile(&object, library).await;
+                let result = leader.reconcile(&object, Some(documents)).await;
                 (object, result)
             })
             .buffer_unordered(CONCURRENCY)
@@ -288,7 +261,7 @@ impl Worker {
 }
 
 /// Folder of the clone: the object's uid, so that a new object of the same name starts anew.
-fn key(repository: &PolicyRepository) -> String {
+pub fn key(repository: &PolicyRepository) -> String {
     repository.uid().unwrap_or_else(|| repository.name_any())
 }
 

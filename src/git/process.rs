@@ -38,13 +38,20 @@ pub(super) async fn run(
             "gave up after {timeout:?}: the server or the repository is too slow (spec.timeout sets how long to wait)"
         ))),
     };
-    let Ok(output) = outcome else {
-        // It still runs. If it cannot be killed it is already dead; dropping it reaps it in either case.
-        if child.start_kill().is_ok() {
-            drop(tokio::time::timeout(Duration::from_secs(5), child.wait()).await);
+    let output = match outcome {
+        Ok(output) => output,
+        Err(error) => {
+            // It still runs. If it cannot be killed it is already dead; dropping it reaps it in either case.
+            if child.start_kill().is_ok() {
+                drop(tokio::time::timeout(Duration::from_secs(5), child.wait()).await);
+            }
+            return Err(error);
         }
-        return Err(outcome.err().unwrap_or_else(nonsense));
     };
+    if output.status.success() && !output.stderr.is_empty() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        tracing::warn!(repository = job.work.key(), said = said.trim(), "the Git process has remarks");
+    }
     parse(output)
 }
 

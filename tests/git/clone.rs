@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sekuire_policy::git::{Limits, Request};
+use sekuire_policy::git::{Ancestry, Limits, Request};
 
 use super::server::Server;
 use super::support::{Fixture, Repository, paths, refused};
@@ -53,6 +53,24 @@ async fn a_damaged_clone_is_made_anew() {
         let blobs = [first.tip_files[0].blob.clone()];
         assert_eq!(fixture.git.read_blobs("one", &blobs).await.unwrap().len(), 1, "damage {number}");
     }
+}
+
+#[tokio::test]
+async fn old_commits_that_got_lost_are_not_taken_for_a_rewritten_history() {
+    let fixture = Fixture::new();
+    let repository = start(&fixture);
+    let first = fixture.snapshot(&repository).await.unwrap();
+    let lost = packs(&fixture).remove(0);
+    let tip = repository.commit_file("policies/a.json", "2");
+    // Everything that the tip itself needs is in the second pack.
+    repository.git(&["repack", "-q", "-a", "-d"]);
+    fixture.snapshot(&repository).await.unwrap();
+    fs::remove_file(lost.with_extension("idx")).unwrap();
+    fs::remove_file(lost).unwrap();
+    let mut request = repository.request();
+    request.since = Some(first.tip);
+    let snapshot = fixture.git.snapshot(&request).await.unwrap();
+    assert_eq!((snapshot.ancestry, snapshot.tip), (Ancestry::Descends, tip));
 }
 
 #[tokio::test]
@@ -159,7 +177,7 @@ async fn a_child_killed_at_any_moment_leaves_a_clone_that_works_or_is_made_anew(
             let snapshot = fixture.git.snapshot(&request).await.unwrap();
             assert_eq!(snapshot.tip, repository.head());
             let blob = snapshot.tip_files[0].blob.clone();
-            let content = fixture.git.read_blobs("one", &[blob.clone()]).await.unwrap();
+            let content = fixture.git.read_blobs("one", std::slice::from_ref(&blob)).await.unwrap();
             assert_eq!(content[&blob], number.to_string().into_bytes());
             request.since = Some(snapshot.tip);
         }

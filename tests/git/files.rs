@@ -149,9 +149,9 @@ async fn a_file_of_50_mib_is_listed_with_its_size_and_never_read() {
     let snapshot = fixture.snapshot(&repository).await.unwrap();
     let [large, small] = &snapshot.tip_files[..] else { panic!("{:?}", snapshot.tip_files) };
     assert_eq!((large.size, small.size), (50 << 20, 2));
-    refused(fixture.git.read_blobs("one", &[large.blob.clone()]).await, "LimitExceeded", "at most 262144");
+    refused(fixture.git.read_blobs("one", std::slice::from_ref(&large.blob)).await, "LimitExceeded", "at most 262144");
     // The refusal is about the file; the clone is fine.
-    let content = fixture.git.read_blobs("one", &[small.blob.clone()]).await.unwrap();
+    let content = fixture.git.read_blobs("one", std::slice::from_ref(&small.blob)).await.unwrap();
     assert_eq!(content[&small.blob], b"{}");
 }
 
@@ -166,7 +166,7 @@ async fn a_binary_file_comes_back_byte_for_byte_without_any_filter() {
     repository.git(&["commit", "-q", "-m", "binary"]);
     let files = fixture.snapshot(&repository).await.unwrap().tip_files;
     assert_eq!((files[0].blob.as_str(), files[0].kind), (blob.as_str(), FileKind::Regular));
-    assert_eq!(fixture.git.read_blobs("one", &[blob.clone()]).await.unwrap()[&blob], bytes);
+    assert_eq!(fixture.git.read_blobs("one", std::slice::from_ref(&blob)).await.unwrap()[&blob], bytes);
 }
 
 #[tokio::test]

@@ -211,16 +211,13 @@ async fn a_last_commit_that_is_no_object_id_is_refused() {
 }
 
 #[tokio::test]
-async fn a_shallow_repository_can_be_read_but_its_missing_past_is_a_rewrite() {
+async fn a_server_whose_repository_is_shallow_is_refused_with_that_as_a_possible_cause() {
     let fixture = Fixture::new();
     let origin = fixture.repository("origin");
-    let first = origin.commit_file("policies/a.json", "1");
+    origin.commit_file("policies/a.json", "1");
     origin.commit_file("policies/a.json", "2");
     origin.git(&["clone", "-q", "--bare", "--depth", "1", &origin.url(), "../shallow"]);
     let server = super::server::Server::start(fixture.root()).await;
-    let mut request = sekuire_policy::git::Request::new("one", server.url("shallow"));
-    let snapshot = fixture.git.snapshot(&request).await.unwrap();
-    assert_eq!(paths(&snapshot.tip_files), ["policies/a.json"]);
-    request.since = Some(first);
-    assert_eq!(fixture.git.snapshot(&request).await.unwrap().ancestry, Ancestry::Rewritten);
+    let request = sekuire_policy::git::Request::new("one", server.url("shallow"));
+    refused(fixture.git.snapshot(&request).await, "GitOperationFailed", "shallow clone");
 }

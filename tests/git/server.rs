@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -44,6 +44,7 @@ pub struct Server {
     address: SocketAddr,
     /// Method and path of every request.
     pub requests: Arc<Mutex<Vec<String>>>,
+    manner: Arc<Mutex<Manner>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -58,14 +59,15 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let (root, log) = (root.to_owned(), Arc::clone(&requests));
+        let manner = Arc::new(Mutex::new(manner));
+        let (root, log, current) = (root.to_owned(), Arc::clone(&requests), Arc::clone(&manner));
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (root, log, manner) = (root.clone(), Arc::clone(&log), manner.clone());
+                let (root, log, current) = (root.clone(), Arc::clone(&log), Arc::clone(&current));
                 connections.spawn(async move {
                     let service = service_fn(move |request| {
-                        let (root, manner) = (root.clone(), manner.clone());
+                        let (root, manner) = (root.clone(), current.lock().unwrap().clone());
                         log.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
                         async move { Ok::<_, Infallible>(answer(root, manner, request).await) }
                     });
@@ -78,7 +80,12 @@ impl Server {
                 });
             }
         });
-        Self { address, requests, task }
+        Self { address, requests, manner, task }
+    }
+
+    /// Changes how requests are treated from now on.
+    pub fn behave(&self, manner: Manner) {
+        *self.manner.lock().unwrap() = manner;
     }
 
     pub fn url(&self, repository: &str) -> String {
@@ -113,13 +120,13 @@ async fn answer(root: PathBuf, manner: Manner, request: Request<Incoming>) -> Re
             response.body(body(stream::empty())).unwrap()
         }
         Manner::Hangs => git(pack, stream::pending()),
-        Manner::Trickles => git(
-            pack,
-            stream::unfold((), |()| async {
+        Manner::Trickles => {
+            let drip = stream::unfold((), |()| async {
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                Some((Bytes::from_static(b"0"), ()))
-            }),
-        ),
+                Some((Bytes::from_static(b"x"), ()))
+            });
+            git(pack, stream::iter([Bytes::from_static(b"fff0#")]).chain(drip))
+        }
         Manner::Garbage => git(pack, stream::iter([Bytes::from(vec![0xa5; 100_000])])),
         Manner::EndlessBranches => {
             let first = pkt(&format!("{} refs/heads/main\0side-band-64k\n", "1".repeat(40)));
@@ -134,7 +141,7 @@ async fn answer(root: PathBuf, manner: Manner, request: Request<Incoming>) -> Re
         }
         _ if !pack => backend(&root, request).await,
         Manner::ResetsHalfWay => {
-            let honest = backend(&root, request).await.into_body().collect().await.unwrap().to_bytes();
+            let honest = BodyExt::collect(backend(&root, request).await.into_body()).await.unwrap().to_bytes();
             let half = Frame::data(honest.slice(..honest.len() / 2));
             let broken = stream::iter([Ok(half)]).chain(stream::once(async {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -211,4 +218,34 @@ async fn backend(root: &Path, request: Request<Incoming>) -> Response<Body> {
         };
     }
     response.body(body(stream::iter([Bytes::from(output[end + 4..].to_vec())]))).unwrap()
+}
+
+/// A TLS server for `localhost` that passes everything on to a port. Returns its own port and its certificate as PEM.
+pub async fn tls(to: u16) -> (u16, String) {
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = key.cert.pem();
+    let private = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![key.cert.der().clone()], private)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // It ends with the runtime of the test.
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut inner = tokio::net::TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                if let Ok(mut stream) = acceptor.accept(stream).await {
+                    drop(tokio::io::copy_bidirectional(&mut stream, &mut inner).await);
+                }
+            });
+        }
+    });
+    (port, certificate)
 }

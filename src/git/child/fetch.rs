@@ -169,6 +169,9 @@ fn explain(what: &str, error: &git2::Error) -> GitError {
             "the server redirects; redirects to another host are not followed, so give the final address as the URL"
         }
         text if text.contains("invalid content-type") => "this is not a Git server",
+        text if text.contains("invalid packet line") => {
+            "the server does not speak Git's protocol, or its repository is a shallow clone, which cannot be read"
+        }
         text if text.contains("timed out") => "the server is too slow, or something on the way drops the connection",
         text if text.contains("resolve") => "look at the name of the host, and at DNS",
         _ => return describe(what, error),

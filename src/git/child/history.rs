@@ -1,6 +1,6 @@
 //! The way from one commit to another.
 
-use git2::{Oid, Repository};
+use git2::{ErrorCode, Oid, Repository};
 
 use super::Trouble;
 use crate::git::Ancestry;
@@ -31,9 +31,19 @@ pub(super) fn since(repository: &Repository, tip: Oid, since: Option<&str>, most
     if since == tip {
         return ended(Ancestry::Unchanged);
     }
-    // A clone holds all of its branch: what it does not hold is no ancestor.
-    if repository.find_commit(since).is_err() || !repository.graph_descendant_of(tip, since)? {
-        return ended(Ancestry::Rewritten);
+    match repository.find_commit(since) {
+        Ok(_) if repository.graph_descendant_of(tip, since)? => {}
+        Ok(_) => return ended(Ancestry::Rewritten),
+        // What is not there is no ancestor, unless it was lost: then its descendants lack it.
+        Err(error) if error.code() == ErrorCode::NotFound => {
+            let mut walk = repository.revwalk()?;
+            walk.push(tip)?;
+            for commit in walk {
+                commit?;
+            }
+            return ended(Ancestry::Rewritten);
+        }
+        Err(error) => return Err(error.into()),
     }
     let mut line = Vec::new();
     let mut next = first_parent(repository, tip)?;

@@ -64,15 +64,18 @@ fn serve() -> io::Result<()> {
     out.flush()
 }
 
-/// Limits this process for good. Each soft limit is the hard one.
+/// Limits this process for good.
 fn limit(limits: &Limits) -> io::Result<()> {
-    let set =
-        |resource, most| rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) });
-    set(Resource::Core, 0)?;
-    set(Resource::As, limits.memory_bytes)?;
-    set(Resource::Cpu, limits.cpu_seconds)?;
+    let set = |resource, current, maximum| {
+        rustix::process::setrlimit(resource, Rlimit { current: Some(current), maximum: Some(maximum) })
+    };
     // A pack ends with objects that were borrowed from the clone, so a file may be a little longer than was received.
-    set(Resource::Fsize, limits.pack_bytes.saturating_add(limits.pack_bytes / 4).saturating_add(1 << 20))?;
+    let file = limits.pack_bytes.saturating_add(limits.pack_bytes / 4).saturating_add(1 << 20);
+    set(Resource::Core, 0, 0)?;
+    set(Resource::As, limits.memory_bytes, limits.memory_bytes)?;
+    set(Resource::Fsize, file, file)?;
+    // The signal of the lower limit says what the matter is; that of the upper one would be a plain kill.
+    set(Resource::Cpu, limits.cpu_seconds, limits.cpu_seconds.saturating_add(1))?;
     Ok(())
 }
 

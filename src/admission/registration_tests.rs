@@ -1,0 +1,127 @@
+use super::*;
+
+fn registration() -> Registration {
+    Registration {
+        name: CONFIGURATION_NAME.to_owned(),
+        target: Target::Service { namespace: "sekuire".to_owned(), name: "webhook".to_owned(), port: 443 },
+    }
+}
+
+fn right(authority: &str) -> ValidatingWebhookConfiguration {
+    ValidatingWebhookConfiguration {
+        metadata: ObjectMeta {
+            name: Some(CONFIGURATION_NAME.to_owned()),
+            resource_version: Some("7".to_owned()),
+            labels: Some([("app".to_owned(), "chart".to_owned())].into()),
+            ..ObjectMeta::default()
+        },
+        webhooks: Some(vec![registration().webhook(Some(ByteString(authority.as_bytes().to_vec())))]),
+    }
+}
+
+fn agreed(authority: &str) -> Option<Arc<str>> {
+    Some(Arc::from(authority))
+}
+
+/// What is put back after `tamper`.
+fn restored(tamper: impl FnOnce(&mut ValidatingWebhookConfiguration)) -> String {
+    let mut seen = right("ca");
+    tamper(&mut seen);
+    match plan(&registration(), Some(&seen), Some("ca"), true, Some(&agreed("ca"))) {
+        Plan::Replace(object, Change::Restored(what)) => {
+            assert_eq!(*object, ValidatingWebhookConfiguration { metadata: seen.metadata, ..right("ca") });
+            what
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn first(seen: &mut ValidatingWebhookConfiguration) -> &mut ValidatingWebhook {
+    seen.webhooks.as_mut().unwrap().first_mut().unwrap()
+}
+
+#[test]
+fn what_is_right_is_left_alone() {
+    assert_eq!(plan(&registration(), Some(&right("ca")), Some("ca"), true, None), Plan::Keep);
+    assert_eq!(plan(&registration(), Some(&right("theirs")), None, true, None), Plan::Keep, "not ours to fill in");
+}
+
+#[test]
+fn what_is_absent_is_created_and_what_was_deleted_is_put_back() {
+    let created = plan(&registration(), None, Some("ca"), false, None);
+    let Plan::Create(object, Change::Registered) = created else { panic!("{created:?}") };
+    assert_eq!(object.webhooks, right("ca").webhooks);
+    let restored = plan(&registration(), None, Some("ca"), true, Some(&agreed("ca")));
+    assert!(matches!(restored, Plan::Create(_, Change::Restored(what)) if what == "the configuration was deleted"));
+}
+
+#[test]
+fn agents_are_refused_from_the_first_second_even_before_there_is_an_authority() {
+    let created = plan(&registration(), None, None, false, None);
+    let Plan::Create(object, _) = created else { panic!("{created:?}") };
+    assert_eq!(object.webhooks.unwrap()[0].client_config.ca_bundle, None);
+}
+
+#[test]
+fn a_configuration_without_authority_as_a_chart_makes_it_is_filled_in() {
+    let mut chart = right("");
+    first(&mut chart).client_config.ca_bundle = None;
+    let filled = plan(&registration(), Some(&chart), Some("ca"), true, None);
+    let Plan::Replace(object, Change::Registered) = filled else { panic!("{filled:?}") };
+    assert_eq!(*object, right("ca"));
+}
+
+#[test]
+fn our_own_new_authority_is_no_alarm_but_somebody_elses_is() {
+    let ours = plan(&registration(), Some(&right("old")), Some("new"), true, Some(&agreed("old")));
+    assert!(matches!(ours, Plan::Replace(_, Change::Authority)), "{ours:?}");
+    assert_eq!(restored(|seen| first(seen).client_config.ca_bundle = Some(ByteString(b"theirs".to_vec()))), "caBundle");
+    assert_eq!(restored(|seen| first(seen).client_config.ca_bundle = None), "caBundle");
+}
+
+#[test]
+fn every_field_is_put_back_and_named() {
+    assert_eq!(restored(|seen| first(seen).failure_policy = Some("Ignore".to_owned())), "failurePolicy");
+    assert_eq!(restored(|seen| first(seen).match_policy = Some("Exact".to_owned())), "matchPolicy");
+    assert_eq!(restored(|seen| first(seen).timeout_seconds = Some(1)), "timeoutSeconds");
+    assert_eq!(restored(|seen| first(seen).side_effects = "NoneOnDryRun".to_owned()), "sideEffects");
+    assert_eq!(
+        restored(|seen| first(seen).admission_review_versions = vec!["v1beta1".to_owned()]),
+        "admissionReviewVersions"
+    );
+    assert_eq!(restored(|seen| first(seen).match_conditions = None), "matchConditions");
+    assert_eq!(
+        restored(|seen| first(seen).rules.as_mut().unwrap()[0].operations = Some(vec!["CREATE".to_owned()])),
+        "rules"
+    );
+    let narrow =
+        LabelSelector { match_labels: Some([("a".to_owned(), "b".to_owned())].into()), ..LabelSelector::default() };
+    assert_eq!(restored(|seen| first(seen).namespace_selector = Some(narrow.clone())), "namespaceSelector");
+    assert_eq!(restored(|seen| first(seen).object_selector = Some(narrow.clone())), "objectSelector");
+    let elsewhere = |seen: &mut ValidatingWebhookConfiguration| {
+        first(seen).client_config.service.as_mut().unwrap().name = "other".to_owned();
+        first(seen).rules = None;
+    };
+    assert_eq!(restored(elsewhere), "clientConfig, rules");
+    assert_eq!(restored(|seen| seen.webhooks = None), "the webhook was gone");
+    let foreign = |seen: &mut ValidatingWebhookConfiguration| {
+        let other = ValidatingWebhook { name: "other.example.com".to_owned(), ..ValidatingWebhook::default() };
+        seen.webhooks.as_mut().unwrap().insert(0, other);
+    };
+    assert_eq!(restored(foreign), "webhooks that are not ours");
+}
+
+#[test]
+fn what_is_published_is_what_our_own_webhook_carries() {
+    assert_eq!(published(&right("ca")).as_deref(), Some("ca"));
+    assert_eq!(published(&right("")), None);
+    let mut foreign = right("ca");
+    first(&mut foreign).name = "other.example.com".to_owned();
+    assert_eq!(published(&foreign), None);
+}
+
+#[test]
+fn a_url_gets_the_path_of_reviews() {
+    let url = Target::at(&"https://127.0.0.1:8443/?x#y".parse().unwrap());
+    assert_eq!(url, Target::Url("https://127.0.0.1:8443/validate".parse().unwrap()));
+}

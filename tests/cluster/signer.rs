@@ -1,0 +1,67 @@
+//! Keys and signed documents, at will.
+
+use jiff::Timestamp;
+use sekuire_policy::policy::{PrivateKey, sign};
+use serde_json::{Value, json};
+
+/// A signing key whose private half the tests have.
+pub(crate) struct Signer {
+    key: PrivateKey,
+    id: String,
+}
+
+impl Signer {
+    /// The key of this number: the same one each time.
+    pub(crate) fn new(number: u8) -> Signer {
+        let key = PrivateKey::from_seed(&[number; 32]);
+        let id = key.public().key_id();
+        Signer { key, id }
+    }
+
+    /// The same key under another id.
+    pub(crate) fn with_id(mut self, id: &str) -> Signer {
+        self.id = id.to_owned();
+        self
+    }
+
+    pub(crate) fn key_id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn public_pem(&self) -> String {
+        self.key.public().to_pem()
+    }
+
+    /// The manifest of the `SigningKey` called `name` that trusts this key for these workspaces (patterns).
+    pub(crate) fn manifest(&self, name: &str, workspaces: &[&str]) -> Value {
+        json!({
+            "apiVersion": "sekuire.ai/v1alpha1",
+            "kind": "SigningKey",
+            "metadata": {"name": name},
+            "spec": {"keyId": self.id, "publicKey": self.public_pem(), "workspaces": workspaces},
+        })
+    }
+
+    /// A signed, active document of `workspace` with these rules, as the text of a JSON file. Its policy is called
+    /// `policy_` and the workspace.
+    pub(crate) fn active(&self, workspace: &str, version: &str, content: Value) -> String {
+        self.document(workspace, version, "active", content)
+    }
+
+    /// As [`Signer::active`], with another status.
+    pub(crate) fn document(&self, workspace: &str, version: &str, status: &str, content: Value) -> String {
+        let document = json!({
+            "policy_id": format!("policy_{workspace}"),
+            "workspace_id": workspace,
+            "version": version,
+            "status": status,
+            "content": content,
+        });
+        format!("{:#}\n", self.sign(document))
+    }
+
+    /// Signs a document as it is, or again.
+    pub(crate) fn sign(&self, document: Value) -> Value {
+        sign(document, &self.key, &self.id, Timestamp::now()).expect("the test's document is well formed")
+    }
+}
