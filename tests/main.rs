@@ -2,6 +2,7 @@
 #![cfg(feature = "operator")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
 
+mod cli;
 mod cluster;
 mod example;
 mod git;

@@ -149,6 +149,30 @@ fn a_private_key_is_read_in_each_of_its_forms() {
     assert!(same(openssl));
 }
 
+/// Keys that ssh-keygen and Python's cryptography wrote, the latter in shorter lines.
+#[test]
+fn an_openssh_private_key_is_read_however_its_lines_are_cut() {
+    let ssh_keygen = "-----BEGIN OPENSSH PRIVATE KEY-----\n\
+        b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW\n\
+        QyNTUxOQAAACCNVmQAKGr//5B8+lkQQthZGQAbL/7WC4BJ3gBOpZNGngAAAIi7RnFLu0Zx\n\
+        SwAAAAtzc2gtZWQyNTUxOQAAACCNVmQAKGr//5B8+lkQQthZGQAbL/7WC4BJ3gBOpZNGng\n\
+        AAAECB4IBsbqg7FfTXMr/lrlSi8C/zWwVtmTHwoGzBcpl5SY1WZAAoav//kHz6WRBC2FkZ\n\
+        ABsv/tYLgEneAE6lk0aeAAAAA2EgYgEC\n\
+        -----END OPENSSH PRIVATE KEY-----\n";
+    let public = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAII1WZAAoav//kHz6WRBC2FkZABsv/tYLgEneAE6lk0ae a b";
+    assert_eq!(PrivateKey::parse(ssh_keygen).unwrap().public(), PublicKey::parse(public).unwrap());
+    let windows = ssh_keygen.replace('\n', "\r\n");
+    assert_eq!(PrivateKey::parse(&windows).unwrap().public(), PublicKey::parse(public).unwrap());
+    let other = "-----BEGIN OPENSSH PRIVATE KEY-----\n\
+        b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtz\n\
+        c2gtZWQyNTUxOQAAACAahzE6QN/h9YXZBSSwlqyqs2V3S44b7X6fjC9FdPDvmQAA\n\
+        AIgKTzyOCk88jgAAAAtzc2gtZWQyNTUxOQAAACAahzE6QN/h9YXZBSSwlqyqs2V3\n\
+        S44b7X6fjC9FdPDvmQAAAEANAaVPVfY5O7kyEl7RdYQJ0GIO/G70bu6QP+yztP14\n\
+        ExqHMTpA3+H1hdkFJLCWrKqzZXdLjhvtfp+ML0V08O+ZAAAAAAECAwQF\n\
+        -----END OPENSSH PRIVATE KEY-----\n";
+    assert!(PrivateKey::parse(other).is_ok());
+}
+
 #[test]
 fn what_is_no_private_key_is_refused_without_being_shown() {
     let secret = "03".repeat(31);

@@ -129,14 +129,14 @@ proptest! {
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         for format in [Format::Json, Format::Yaml] {
             prop_assert!(Document::parse(&bytes, format).is_err());
-            peek(&bytes, format);
+            let _ = peek(&bytes, format);
         }
     }
 
     #[test]
     fn no_text_of_yaml_panics(text in "[-a?:&*!|>'\"%@`{}\\[\\], #\n\t~0.1<_=]{0,120}") {
         prop_assert!(Document::parse(text.as_bytes(), Format::Yaml).is_err());
-        peek(text.as_bytes(), Format::Yaml);
+        let _ = peek(text.as_bytes(), Format::Yaml);
     }
 
     #[test]
@@ -165,7 +165,7 @@ proptest! {
                 _ => bytes[at..end].fill(byte),
             }
         }
-        peek(&bytes, format);
+        let _ = peek(&bytes, format);
         if let Ok(document) = Document::parse(&bytes, format) {
             let value = document.value().clone();
             if verify(document, &keys, now).is_ok() {

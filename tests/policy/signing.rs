@@ -1,7 +1,8 @@
 //! Signing.
 
+use sekuire_policy::policy::document::parse_unsigned;
 use sekuire_policy::policy::sign::{SignFault, sign_with};
-use sekuire_policy::policy::{Document, PrivateKey, sign, verify};
+use sekuire_policy::policy::{Document, Format, PrivateKey, sign, verify};
 use serde_json::{Value, json};
 
 use crate::support::{KEY_ID, now, private_key, ring, signed, skeleton, time};
@@ -64,4 +65,15 @@ fn a_signer_elsewhere_signs_the_same() {
     let other = PrivateKey::from_seed(&[8; 32]);
     let wrong = sign_with(skeleton(json!({})), &key.public(), KEY_ID, now(), |message| Ok(other.sign(message)));
     assert!(matches!(wrong, Err(SignFault::WrongSignature(id)) if id == key.public().key_id()));
+}
+
+#[test]
+fn placeholders_of_what_signing_fills_in_are_no_fault() {
+    let text = r#"{"policy_id": "p", "workspace_id": "w", "version": "1", "status": "draft", "hash": "blake3_hash",
+        "signature": "", "document_signature": 7, "signing_key_id": "key_...", "updated_at": "later",
+        "co_signatures": {}, "content": {}}"#;
+    let value = parse_unsigned(text.as_bytes(), Format::Json).unwrap();
+    assert!(sign(value, &private_key(), KEY_ID, now()).is_ok());
+    let fault = parse_unsigned(text.replace("\"content\"", "\n\"contents\"").as_bytes(), Format::Json).unwrap_err();
+    assert_eq!((fault.path.as_str(), fault.line), ("contents", Some(4)));
 }
