@@ -8,6 +8,7 @@
     reason = "a test that cannot go on ends"
 )]
 
+mod admission;
 mod cli;
 mod cluster;
 mod example;
