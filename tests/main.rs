@@ -5,3 +5,4 @@
 mod cluster;
 mod example;
 mod git;
+mod resilience;
