@@ -14,3 +14,4 @@ mod cluster;
 mod example;
 mod git;
 mod reconcile;
+mod resilience;
