@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     // Before the command line: the child of a fetch limits itself before it does anything else.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == "git-child") {
-        return Ok(sekuire_policy::git::child::main());
+        return sekuire_policy::git::child::main();
     }
-    sekuire_policy::cli::run()?;
-    Ok(ExitCode::SUCCESS)
+    sekuire_policy::cli::run()
 }

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
+use schemars::transform::RecursiveTransform;
 use serde::{Deserialize, Serialize};
 
 use crate::policy;
@@ -25,8 +26,17 @@ use crate::policy;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(transparent)]
-#[schemars(transparent)]
+#[schemars(transparent, transform = RecursiveTransform(name_extensions))]
 pub struct AgentResourceSpec(pub policy::AgentSpec);
+
+/// The core writes down what a schema cannot say by itself, but not under the names of this API server.
+fn name_extensions(schema: &mut schemars::Schema) {
+    for name in ["validations", "list-type", "list-map-keys"] {
+        if let Some(value) = schema.remove(&format!("x-{name}")) {
+            schema.insert(format!("x-kubernetes-{name}"), value);
+        }
+    }
+}
 
 /// What was found when the agent was held against its policy.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]

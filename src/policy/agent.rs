@@ -1,5 +1,8 @@
 //! What an agent says of itself: the facts that a policy judges. One type for the cluster's objects, the command line
 //! and the tests. Doc comments are read by users, through `explain`.
+//!
+//! What a schema cannot say by itself stands beside it as CEL (`x-validations`) and as the kind of a list
+//! (`x-list-type`, `x-list-map-keys`); whoever makes a cluster's schema of it gives these the names used there.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// What an agent is, and what it asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [
+#[schemars(extend("x-validations" = [
     {
         "rule": "has(self.workspace) == has(oldSelf.workspace) && (!has(self.workspace) || self.workspace == oldSelf.workspace)",
         "message": "workspace cannot be changed; delete the agent and create it again",
@@ -43,7 +46,7 @@ pub struct AgentSpec {
     pub fallback_models: Vec<Model>,
     /// The tools that the agent can call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(max = 256), extend("x-list-type" = "map", "x-list-map-keys" = ["name"]))]
     pub tools: Vec<Tool>,
     /// What a human approves while the agent runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,8 +85,8 @@ pub struct Model {
     pub region: Option<String>,
     /// The URL that the agent sends its requests to, http or https, without user name or password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 8, max = 1024), extend("x-kubernetes-validations" = [{
-        "rule": r"self.matches('^[hH][tT][tT][pP][sS]?://[^/?#@\\\\\\s]+([/?#][^\\\\\\s]*)?$')",
+    #[schemars(length(min = 8, max = 1024), extend("x-validations" = [{
+        "rule": r"self.matches('^[hH][tT][tT][pP][sS]?://[^/?#@\\\\\\s]+(/[^\\\\\\s]*)?$')",
         "message": "an endpoint is a URL http(s)://host[:port][/path] without user info, backslash or space",
     }]))]
     pub endpoint: Option<String>,
@@ -186,7 +189,7 @@ pub struct Network {
     /// The hosts that the agent asks for: host, host:port or *.host (the host and everything below it), without
     /// scheme or path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 262)), extend("x-kubernetes-validations" = [{
+    #[schemars(length(max = 256), inner(length(min = 1, max = 262)), extend("x-validations" = [{
         "rule": r"self.all(h, h.matches('^([*][.])?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?([.][A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*[.]?(:[0-9]{1,5})?$'))",
         "message": "a host is host, host:port or *.host, e.g. api.example.com:443, without scheme or path",
     }]))]
@@ -202,7 +205,7 @@ pub struct Network {
 pub struct Filesystem {
     /// The paths that the agent asks for. Each stands for itself and everything below it; no wildcards.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 1024)), extend("x-kubernetes-validations" = [{
+    #[schemars(length(max = 256), inner(length(min = 1, max = 1024)), extend("x-validations" = [{
         "rule": "self.all(p, !p.contains('*'))",
         "message": "a path has no wildcard; it stands for itself and everything below it",
     }]))]

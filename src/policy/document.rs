@@ -243,16 +243,25 @@ impl Document {
     }
 }
 
-/// Reads the text of a document that may still lack what signing adds.
+/// Reads the text of a document that is about to be signed. What signing fills in may be missing, or be anything that
+/// is neither null nor a fraction; it is left as it was.
 ///
 /// # Errors
 /// The first fault, with its place.
 pub fn parse_unsigned(bytes: &[u8], format: Format) -> Result<Value, Fault> {
     let text = text(bytes)?;
     let value = tree(text, format)?;
-    checked(&value, false).map_err(|problem| located(problem, text, format))?;
+    let mut judged = value.clone();
+    if let Value::Object(members) = &mut judged {
+        members.retain(|name, _| !FILLED_IN.contains(&name.as_str()));
+    }
+    checked(&judged, false).map_err(|problem| located(problem, text, format))?;
     Ok(value)
 }
+
+/// What signing fills in or drops.
+const FILLED_IN: [&str; 7] =
+    ["hash", "signature", "document_signature", "signing_key_id", "updated_at", "co_signatures", "signing_public_key"];
 
 /// Holds a value against everything that is asked of a document that may still lack what signing adds.
 pub(in crate::policy) fn check_unsigned(value: &Value) -> Result<(), Fault> {
@@ -266,7 +275,7 @@ fn whole(message: String) -> Fault {
 
 fn text(bytes: &[u8]) -> Result<&str, Fault> {
     if bytes.len() > MAX_DOCUMENT_BYTES {
-        return Err(whole(format!("{} bytes long; a document has at most {MAX_DOCUMENT_BYTES}", bytes.len())));
+        return Err(whole(format!("longer than {MAX_DOCUMENT_BYTES} bytes; a document has at most that")));
     }
     let start = |message: &str| Fault { line: Some(1), column: Some(1), ..whole(message.to_owned()) };
     if bytes.starts_with(b"\xEF\xBB\xBF") || bytes.starts_with(b"\xFE\xFF") || bytes.starts_with(b"\xFF\xFE") {

@@ -40,7 +40,8 @@ impl PrivateKey {
         let text = text.trim();
         let malformed = |what: &str| KeyFault::Malformed(format!("{what}; {ACCEPTED}"));
         if text.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----") {
-            let key = ssh_key::PrivateKey::from_openssh(text).map_err(|_| malformed("not an OpenSSH private key"))?;
+            let key = ssh_key::PrivateKey::from_openssh(rewrapped(text))
+                .map_err(|_| malformed("not an OpenSSH private key"))?;
             if key.is_encrypted() {
                 return Err(malformed("the key is encrypted; remove the passphrase with `ssh-keygen -p` on a copy"));
             }
@@ -86,6 +87,33 @@ impl PrivateKey {
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.0.sign(message).to_bytes()
     }
+}
+
+/// The PEM in lines as ssh-keygen writes them; the parser takes no others, but other tools write others.
+fn rewrapped(pem: &str) -> String {
+    const LINE: usize = 70;
+    let mut wrapped = String::with_capacity(pem.len() + pem.len() / LINE + 1);
+    let mut column = 0;
+    for line in pem.lines().map(str::trim) {
+        if line.starts_with("-----") {
+            if column > 0 {
+                wrapped.push('\n');
+                column = 0;
+            }
+            wrapped.push_str(line);
+            wrapped.push('\n');
+            continue;
+        }
+        for c in line.chars() {
+            if column == LINE {
+                wrapped.push('\n');
+                column = 0;
+            }
+            wrapped.push(c);
+            column += 1;
+        }
+    }
+    wrapped
 }
 
 /// Why a document cannot be signed.

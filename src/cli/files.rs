@@ -1,0 +1,84 @@
+//! Files, with messages that name them.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+use super::Usage;
+use crate::policy::Format;
+
+/// Reads a file of at most `limit` bytes; of a longer one, one byte more than that.
+pub(super) fn read(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
+    let shown = path.display();
+    let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
+    if file.metadata().with_context(|| format!("cannot read {shown}"))?.is_dir() {
+        bail!("{shown} is a folder; expected a file");
+    }
+    let mut bytes = Vec::new();
+    file.take(limit as u64 + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {shown}"))?;
+    Ok(bytes)
+}
+
+/// As [`read`], for a text; a longer one is refused.
+pub(super) fn read_text(path: &Path, limit: usize) -> anyhow::Result<String> {
+    let bytes = read(path, limit)?;
+    if bytes.len() > limit {
+        bail!("{} is longer than {limit} bytes; that is not what is expected here", path.display());
+    }
+    String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("{} is not text in UTF-8", path.display()))
+}
+
+/// How a policy document is written, by its name.
+pub(super) fn format(path: &Path) -> Result<Format, Usage> {
+    path.to_str().and_then(Format::of_path).ok_or_else(|| {
+        Usage(format!("{} is no policy document by its name; expected *.json, *.yaml or *.yml", path.display()))
+    })
+}
+
+/// Replaces a file by another content: whole or not at all, whatever happens meanwhile. A symbolic link stays one.
+pub(super) fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let shown = path.display();
+    let target = fs::canonicalize(path).with_context(|| format!("cannot write {shown}"))?;
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let beside = target.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+    let written = (|| {
+        let permissions = fs::metadata(&target)?.permissions();
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        file.write_all(content)?;
+        file.set_permissions(permissions)?;
+        file.sync_all()?;
+        fs::rename(&beside, &target)
+    })();
+    if written.is_err() {
+        // It may not exist; the error that is reported is the first one.
+        let _ = fs::remove_file(&beside);
+    }
+    written.with_context(|| format!("cannot write {shown}; it was left as it was"))
+}
+
+/// Makes a file that must not exist yet.
+pub(super) fn create(path: &Path, content: &str, mode: u32) -> anyhow::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .with_context(|| format!("cannot create {}", path.display()))?;
+    let written = file
+        .set_permissions(Permissions::from_mode(mode))
+        .and_then(|()| file.write_all(content.as_bytes()))
+        .and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Made a moment ago, by this process.
+        let _ = fs::remove_file(path);
+    }
+    written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Whether others than its owner may read a file.
+pub(super) fn readable_by_others(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}

@@ -1,0 +1,111 @@
+//! `sekuire policy validate`: what the controller would say.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::cli::{Outcome, Usage, colour, complain, emit, files, trust};
+use crate::policy::document::parse_time;
+use crate::policy::{Document, KeyRing, MAX_DOCUMENT_BYTES, Reason, Refusal, verify};
+
+/// Verify policy documents as the controller does: form, key, hash, both signatures, expiry.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  sekuire policy validate --file policies/payments.json --trust keys/
+  sekuire policy validate --file policies/*.yaml --trust keys/platform.yaml --output json
+  sekuire policy validate --file next.json --trust keys/ --now 2027-01-01T00:00:00Z
+
+JSON: a list, one object a file, with file, result (Verified or the reason) and message.")]
+pub(in crate::cli) struct Validate {
+    /// Documents to verify: *.json, *.yaml, *.yml. Can be given several times.
+    #[arg(long = "file", value_name = "FILE", num_args = 1.., required = true)]
+    files: Vec<PathBuf>,
+    /// Trusted keys: files of SigningKey manifests, or folders of such files. Can be given several times.
+    #[arg(long = "trust", value_name = "KEYS", num_args = 1.., required = true)]
+    trust: Vec<PathBuf>,
+    /// The time to verify at, as in RFC 3339. Default: now.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    now: Option<Timestamp>,
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    parse_time(text).ok_or_else(|| "expected a time with a zone, such as 2026-06-01T00:00:00Z".to_owned())
+}
+
+/// The verdict on one file.
+#[derive(Serialize)]
+struct Verdict {
+    file: String,
+    result: Reason,
+    message: String,
+}
+
+impl Validate {
+    pub(in crate::cli) fn run(self) -> anyhow::Result<Outcome> {
+        let keys = trust::ring(&self.trust)?;
+        let now = self.now.unwrap_or_else(Timestamp::now);
+        let mut outcome = Outcome::Fine;
+        let mut verdicts = Vec::new();
+        for file in &self.files {
+            match judge(file, &keys, now) {
+                Ok(verdict) => {
+                    if verdict.result != Reason::Verified {
+                        outcome = outcome.max(Outcome::Refused);
+                    }
+                    verdicts.push(verdict);
+                }
+                Err(e) if e.is::<Usage>() => return Err(e),
+                Err(e) => {
+                    complain(&format!("{e:#}"));
+                    outcome = Outcome::Unknown;
+                }
+            }
+        }
+        match self.output {
+            Output::Json => emit(&format!("{:#}\n", serde_json::to_value(&verdicts)?))?,
+            Output::Table => emit(&table(&verdicts, colour()))?,
+        }
+        Ok(outcome)
+    }
+}
+
+fn judge(file: &Path, keys: &KeyRing, now: Timestamp) -> anyhow::Result<Verdict> {
+    let format = files::format(file)?;
+    let bytes = files::read(file, MAX_DOCUMENT_BYTES)?;
+    let verified =
+        Document::parse(&bytes, format).map_err(Refusal::from).and_then(|document| verify(document, keys, now));
+    let (result, message) = match verified {
+        Ok(policy) => {
+            let (id, version, status) = (policy.policy_id(), policy.version(), policy.status());
+            let (workspace, key) = (policy.workspace_id(), policy.signing_key_id());
+            (Reason::Verified, format!("{id} version {version} of {workspace}, {status}, signed by {key}"))
+        }
+        Err(refusal) => (refusal.reason, refusal.message),
+    };
+    Ok(Verdict { file: file.display().to_string(), result, message })
+}
+
+fn table(verdicts: &[Verdict], colour: bool) -> String {
+    let width = |of: fn(&Verdict) -> usize| verdicts.iter().map(of).max().unwrap_or(0);
+    let (files, results) = (width(|v| v.file.chars().count()), width(|v| v.result.as_str().len()));
+    let mut text = String::new();
+    for Verdict { file, result, message } in verdicts {
+        let (sign, code) = if *result == Reason::Verified { ('✓', 32) } else { ('✗', 31) };
+        let sign = if colour { format!("\u{1b}[{code}m{sign}\u{1b}[0m") } else { sign.to_string() };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{sign} {file:files$}  {result:results$}  {message}");
+    }
+    text
+}

@@ -1,0 +1,141 @@
+//! Changing members of a YAML document in its text, so that comments and form stay as they were.
+//!
+//! By hand, because no library writes YAML back with its comments. It works on the spans of the parser's events, and
+//! what it makes is parsed again and compared with what was meant; where that fails there is no result.
+
+use std::ops::Range;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+use serde_json::Value;
+
+use crate::policy::Format;
+use crate::policy::document::parse_unsigned;
+
+/// The text with the members of its root changed to those of `wanted`, which has the same members but for texts that
+/// were changed or added and members that were dropped. None when the text has a form in which that cannot be done.
+pub(super) fn updated(text: &str, wanted: &Value) -> Option<String> {
+    let chars: Vec<char> = text.chars().collect();
+    let root = Root::read(text, &chars)?;
+    let before = parse_unsigned(text.as_bytes(), Format::Yaml).ok()?;
+    let mut edits: Vec<(Range<usize>, String)> = Vec::new();
+    for (i, member) in root.members.iter().enumerate() {
+        let value = wanted.get(&member.name);
+        if value.is_none() {
+            let from = line_start(&chars, member.key);
+            let to = root.members.get(i + 1).map_or(root.end, |next| line_start(&chars, next.key));
+            edits.push((from..to, String::new()));
+        } else if value != before.get(&member.name) {
+            edits.push((member.value.clone()?, quoted(value?)?));
+        }
+    }
+    let mut added = String::new();
+    if chars.last().is_some_and(|c| *c != '\n') {
+        added.push('\n');
+    }
+    for (name, value) in wanted.as_object()?.iter().filter(|(name, _)| before.get(name).is_none()) {
+        added += &format!("{}{name}: {}\n", " ".repeat(root.indent), quoted(value)?);
+    }
+    if !added.trim().is_empty() {
+        edits.push((chars.len()..chars.len(), added));
+    }
+    let mut changed = chars;
+    for (range, new) in edits.into_iter().rev() {
+        changed.splice(range, new.chars());
+    }
+    let changed: String = changed.into_iter().collect();
+    let same = parse_unsigned(changed.as_bytes(), Format::Yaml).is_ok_and(|value| value == *wanted);
+    (same && comments(&changed) == comments(text)).then_some(changed)
+}
+
+/// How many comments there are.
+pub(super) fn comments(text: &str) -> usize {
+    let mut outside: Vec<char> = text.chars().collect();
+    let whole = outside.clone();
+    let mut parser = Parser::new_from_str(text);
+    while let Some(Ok((event, span))) = parser.next_event() {
+        if let Event::Scalar(_, style, ..) = event {
+            // Whatever stands in a scalar is no comment; line breaks stay where they are.
+            outside[span_of(&whole, style, span)].iter_mut().filter(|c| **c != '\n').for_each(|c| *c = 'x');
+        }
+    }
+    let begins = |line: &str| line.starts_with('#') || line.contains(" #") || line.contains("\t#");
+    outside.into_iter().collect::<String>().lines().filter(|line| begins(line)).count()
+}
+
+/// A member of the root.
+struct Member {
+    name: String,
+    /// Where its name begins.
+    key: usize,
+    /// Where its value stands, if that is a scalar.
+    value: Option<Range<usize>>,
+}
+
+/// The root, in the form of one line a member.
+struct Root {
+    members: Vec<Member>,
+    indent: usize,
+    end: usize,
+}
+
+impl Root {
+    /// None for what is not an object in block form, in a document that ends with the text.
+    fn read(text: &str, chars: &[char]) -> Option<Root> {
+        let mut root = Root { members: Vec::new(), indent: 0, end: chars.len() };
+        let mut depth = 0;
+        let mut name: Option<(String, usize)> = None;
+        let mut parser = Parser::new_from_str(text);
+        while let Some(event) = parser.next_event() {
+            let (event, span) = event.ok()?;
+            let start = span.start.index();
+            match event {
+                Event::MappingStart(..) | Event::SequenceStart(..) => {
+                    if depth == 0 && chars.get(start) == Some(&'{') {
+                        return None;
+                    }
+                    if depth == 1
+                        && let Some((name, key)) = name.take()
+                    {
+                        root.members.push(Member { name, key, value: None });
+                    }
+                    depth += 1;
+                }
+                Event::MappingEnd | Event::SequenceEnd => depth -= 1,
+                Event::Scalar(text, ..) if depth == 1 && name.is_none() => {
+                    root.indent = span.start.col();
+                    name = Some((text.into_owned(), start));
+                }
+                Event::Scalar(_, style, ..) if depth == 1 => {
+                    let (name, key) = name.take()?;
+                    root.members.push(Member { name, key, value: Some(span_of(chars, style, span)) });
+                }
+                Event::DocumentEnd if span.end.index() > start => return None,
+                _ => {}
+            }
+        }
+        Some(root)
+    }
+}
+
+/// Where a scalar stands. The parser's span of one in double quotes runs on to what follows it.
+fn span_of(chars: &[char], style: ScalarStyle, span: Span) -> Range<usize> {
+    let (start, end) = (span.start.index().min(chars.len()), span.end.index().min(chars.len()));
+    if style != ScalarStyle::DoubleQuoted {
+        return start..end;
+    }
+    let mut at = start + 1;
+    while at < end && chars[at] != '"' {
+        at += if chars[at] == '\\' { 2 } else { 1 };
+    }
+    start..(at + 1).min(end)
+}
+
+fn line_start(chars: &[char], at: usize) -> usize {
+    chars[..at].iter().rposition(|c| *c == '\n').map_or(0, |newline| newline + 1)
+}
+
+/// What signing puts in: digits, ids and times, which single quotes can hold.
+fn quoted(value: &Value) -> Option<String> {
+    let text = value.as_str()?;
+    text.chars().all(|c| c.is_ascii_graphic() && c != '\'').then(|| format!("'{text}'"))
+}

@@ -1,0 +1,87 @@
+//! Trusted keys out of files: `SigningKey` manifests. Trust never comes out of a document.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+use super::files;
+use crate::api::SigningKeySpec;
+use crate::controller::keys;
+use crate::policy::KeyRing;
+
+/// More than a cluster's keys take.
+const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
+
+pub(super) const API_VERSION: &str = "sekuire.ai/v1alpha1";
+pub(super) const KIND: &str = "SigningKey";
+
+/// A `SigningKey` as it stands in a file; what the cluster adds to it is of no interest.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Manifest {
+    pub(super) api_version: String,
+    pub(super) kind: String,
+    pub(super) metadata: Metadata,
+    pub(super) spec: SigningKeySpec,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Metadata {
+    pub(super) name: String,
+}
+
+/// The keys of all these files, and of all `*.yaml`, `*.yml` and `*.json` in these folders.
+pub(super) fn ring(paths: &[PathBuf]) -> anyhow::Result<KeyRing> {
+    let mut specs = Vec::new();
+    for path in paths {
+        for file in manifests(path)? {
+            specs.extend(read(&file)?);
+        }
+    }
+    for spec in &specs {
+        if let Err(fault) = spec.trusted_key() {
+            super::warn(&format!("the key {} cannot be used: {fault}", spec.key_id));
+        }
+    }
+    Ok(keys::ring(&specs))
+}
+
+fn manifests(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
+        let file = entry.with_context(|| format!("cannot read {}", path.display()))?.path();
+        if file.is_file() && file.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json") {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<SigningKeySpec>> {
+    let text = files::read_text(path, MAX_FILE_BYTES)?;
+    let mut specs = Vec::new();
+    for document in serde_yaml::Deserializer::from_str(&text) {
+        let manifest = Option::<Manifest>::deserialize(document)
+            .with_context(|| format!("{} holds something else than {KIND} manifests", path.display()))?;
+        // Between two separators there may be nothing.
+        let Some(manifest) = manifest else { continue };
+        if manifest.api_version != API_VERSION || manifest.kind != KIND {
+            bail!(
+                "{} holds a {} of {}; expected only {KIND} of {API_VERSION}",
+                path.display(),
+                manifest.kind,
+                manifest.api_version
+            );
+        }
+        specs.push(manifest.spec);
+    }
+    if specs.is_empty() {
+        bail!("{} holds no {KIND}; expected manifests as `sekuire key generate` writes them", path.display());
+    }
+    Ok(specs)
+}

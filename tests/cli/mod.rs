@@ -1,0 +1,6 @@
+//! The command line, as a user has it: the real binary, its output and its exit code.
+
+mod key;
+mod sign;
+mod support;
+mod validate;

@@ -1,0 +1,95 @@
+//! Running the binary in a folder of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// A folder with a key that is trusted for every workspace.
+pub(super) struct Desk {
+    folder: TempDir,
+    pub(super) key_id: String,
+}
+
+/// How a command ended.
+pub(super) struct Ended {
+    pub(super) code: i32,
+    pub(super) out: String,
+    pub(super) err: String,
+}
+
+impl Desk {
+    pub(super) fn new() -> Desk {
+        let mut desk = Desk { folder: tempfile::tempdir().unwrap(), key_id: String::new() };
+        let ended = desk.run(&["key", "generate", "--out", "keys", "--workspace", "*"]);
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        desk.key_id = ended.out.lines().next().unwrap().to_owned();
+        desk
+    }
+
+    pub(super) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(super) fn write(&self, name: &str, content: &str) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    pub(super) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    pub(super) fn private_key(&self) -> String {
+        format!("keys/{}.pem", self.key_id)
+    }
+
+    /// Runs `sekuire` in the folder.
+    pub(super) fn run(&self, arguments: &[&str]) -> Ended {
+        let output = Command::new(env!("CARGO_BIN_EXE_sekuire"))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap();
+        Ended {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs `sekuire policy sign` with the key.
+    pub(super) fn sign(&self, arguments: &[&str]) -> Ended {
+        self.run(&[&["policy", "sign", "--key", &self.private_key()], arguments].concat())
+    }
+
+    /// The result of each file, by `sekuire policy validate`.
+    pub(super) fn results(&self, files: &[&str]) -> Vec<String> {
+        let ended =
+            self.run(&[&["policy", "validate", "--trust", "keys", "--output", "json", "--file"], files].concat());
+        let list: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+        list.as_array().unwrap().iter().map(|v| v["result"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+pub(super) const JSON: &str = r#"{
+  "status": "active",
+  "policy_id": "policy_a",
+  "workspace_id": "ws_a",
+  "version": "1.9",
+  "content": {"tools": {}, "agent": {"models": {"denied_models": ["größe", "gpt-3*"]}}}
+}
+"#;
+
+pub(super) const YAML: &str = "# reviewed by two
+policy_id: policy_b   # ours
+workspace_id: ws_b
+version: 1.0.0
+status: \"active\" # enforced
+content:
+  agent:
+    # no old models
+    models:
+      denied_models: [gpt-3*, \"a # b\"]
+# the end
+";

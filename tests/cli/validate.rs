@@ -1,0 +1,156 @@
+//! `sekuire policy validate`.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::support::{Desk, JSON};
+
+const VECTORS: &str = include_str!("../vectors/policy-documents.json");
+
+fn manifests(vectors: &Value) -> String {
+    let mut text = String::new();
+    for key in vectors["trusted_keys"].as_array().unwrap() {
+        let mut spec = json!({
+            "keyId": key["key_id"],
+            "publicKey": key["public_key"],
+            "workspaces": key["workspaces"],
+        });
+        for (name, camel) in [("not_before", "notBefore"), ("not_after", "notAfter")] {
+            if let Some(time) = key.get(name) {
+                spec[camel] = time.clone();
+            }
+        }
+        if key.get("revoked").is_some() {
+            spec["revoked"] = json!({});
+        }
+        let name = key["key_id"].as_str().unwrap().replace('_', "-");
+        let manifest = json!({
+            "apiVersion": "sekuire.ai/v1alpha1",
+            "kind": "SigningKey",
+            "metadata": {"name": name},
+            "spec": spec,
+        });
+        writeln!(text, "---\n{}", serde_yaml::to_string(&manifest).unwrap()).unwrap();
+    }
+    text
+}
+
+#[test]
+fn every_document_of_the_vectors_gives_exactly_its_reason() {
+    let vectors: Value = serde_json::from_str(VECTORS).unwrap();
+    let desk = Desk::new();
+    desk.write("trust.yaml", &manifests(&vectors));
+    let mut arguments: Vec<String> =
+        ["policy", "validate", "--trust", "trust.yaml", "--output", "json", "--now", vectors["now"].as_str().unwrap()]
+            .map(str::to_owned)
+            .to_vec();
+    arguments.push("--file".to_owned());
+    let cases = vectors["cases"].as_array().unwrap();
+    for (i, case) in cases.iter().enumerate() {
+        let yaml = case.get("format").is_some();
+        let name = format!("{i}.{}", if yaml { "yaml" } else { "json" });
+        let text = case.get("raw").map_or_else(|| case["document"].to_string(), |raw| raw.as_str().unwrap().to_owned());
+        desk.write(&name, &text);
+        arguments.push(name);
+    }
+    let ended = desk.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    let list: Value = serde_json::from_str(&ended.out).unwrap();
+    let list = list.as_array().unwrap();
+    assert_eq!(list.len(), cases.len());
+    for (i, (verdict, case)) in list.iter().zip(cases).enumerate() {
+        assert_eq!(verdict["result"], case["expect"], "{}: {verdict}", case["name"]);
+        assert!(verdict["file"].as_str().unwrap().starts_with(&format!("{i}.")));
+        assert!(!verdict["message"].as_str().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn the_table_has_a_sign_for_each_file_and_no_colour_in_a_pipe() {
+    let desk = Desk::new();
+    desk.write("good.json", JSON);
+    desk.sign(&["good.json"]);
+    desk.write("bad.json", "{}");
+    let ended = desk.run(&["policy", "validate", "--file", "good.json", "--trust", "keys"]);
+    assert_eq!(ended.code, 0);
+    let expected = format!("✓ good.json  Verified  policy_a version 1.9 of ws_a, active, signed by {}\n", desk.key_id);
+    assert_eq!(ended.out, expected);
+    let ended = desk.run(&["policy", "validate", "--file", "good.json", "bad.json", "--trust", "keys"]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.out.contains("✗ bad.json   Malformed  line 1: policy_id: missing"), "{}", ended.out);
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_the_rest_is_judged() {
+    let desk = Desk::new();
+    desk.write("good.json", JSON);
+    desk.sign(&["good.json"]);
+    let ended = desk.run(&["policy", "validate", "--file", "nope.json", "good.json", "--trust", "keys"]);
+    assert_eq!(ended.code, 3);
+    assert!(ended.err.contains("cannot read nope.json") && ended.out.contains("✓ good.json"), "{}", ended.err);
+}
+
+#[test]
+fn trust_comes_from_signing_keys_alone() {
+    let desk = Desk::new();
+    desk.write("p.json", JSON);
+    desk.sign(&["p.json"]);
+    for (name, content, words) in [
+        ("none.yaml", "# nothing\n", "holds no SigningKey"),
+        (
+            "other.yaml",
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n",
+            "something else than SigningKey manifests",
+        ),
+        ("text.yaml", "{", "something else than SigningKey manifests"),
+        ("typo.yaml", &typo(&desk), "unknown field `workspace`"),
+        ("kind.yaml", &manifest(&desk).replace("SigningKey", "Key"), "expected only SigningKey"),
+    ] {
+        desk.write(name, content);
+        let ended = desk.run(&["policy", "validate", "--file", "p.json", "--trust", name]);
+        assert_eq!(ended.code, 3, "{name}: {}", ended.out);
+        assert!(ended.err.contains(words) && ended.err.contains(name), "{name}: {}", ended.err);
+    }
+    let ended = desk.run(&["policy", "validate", "--file", "p.json", "--trust", "no-such.yaml"]);
+    assert_eq!(ended.code, 3);
+}
+
+fn manifest(desk: &Desk) -> String {
+    desk.read(&format!("keys/{}.yaml", desk.key_id))
+}
+
+fn typo(desk: &Desk) -> String {
+    manifest(desk).replace("workspaces:", "workspace:")
+}
+
+#[test]
+fn a_key_that_cannot_be_used_is_said_and_makes_no_other_unusable() {
+    let desk = Desk::new();
+    desk.write("p.json", JSON);
+    desk.sign(&["p.json"]);
+    let weak = manifest(&desk).replace(&desk.key_id, "weak");
+    let from = weak.find("publicKey").unwrap();
+    let to = weak.find("  workspaces").unwrap();
+    let weak = format!("{}publicKey: '01{}'\n{}", &weak[..from], "00".repeat(31), &weak[to..]);
+    desk.write("keys/weak.yaml", &weak);
+    let ended = desk.run(&["policy", "validate", "--file", "p.json", "--trust", "keys"]);
+    assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
+    assert!(ended.err.contains("warning: the key weak cannot be used: the public key is weak"), "{}", ended.err);
+    desk.write("keys/again.yaml", &manifest(&desk));
+    assert_eq!(desk.results(&["p.json"]), ["UnknownSigningKey"], "one id, two keys");
+}
+
+#[test]
+fn the_clock_can_be_set() {
+    let desk = Desk::new();
+    desk.write("p.json", &JSON.replace("\"status\"", "\"expires_at\": \"2030-01-01T00:00:00Z\", \"status\""));
+    desk.sign(&["p.json"]);
+    for (now, code, result) in
+        [("2029-12-31T23:59:59Z", 0, "Verified"), ("2030-01-01T01:00:00+01:00", 1, "PolicyExpired"), ("today", 2, "")]
+    {
+        let ended = desk.run(&["policy", "validate", "--file", "p.json", "--trust", "keys", "--now", now]);
+        assert_eq!(ended.code, code, "{}", ended.err);
+        assert!(ended.out.contains(result));
+    }
+}

@@ -1,0 +1,595 @@
+//! A second implementation of the rules, as plain as can be and on plain JSON, and random policies and agents on which
+//! the two must agree.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use sekuire_policy::policy::judge;
+use serde_json::{Map, Value, json};
+
+use crate::support::{agent, policy};
+
+fn glob(pattern: &[char], text: &[char]) -> bool {
+    match pattern.split_first() {
+        None => text.is_empty(),
+        Some(('*', rest)) => (0..=text.len()).any(|n| glob(rest, &text[n..])),
+        Some((c, rest)) => text.first() == Some(c) && glob(rest, &text[1..]),
+    }
+}
+
+fn like(pattern: &str, text: &str) -> bool {
+    glob(&pattern.chars().collect::<Vec<_>>(), &text.chars().collect::<Vec<_>>())
+}
+
+fn low(text: &str) -> String {
+    text.to_ascii_lowercase()
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().map(|v| v.as_str().unwrap().to_owned()).collect()
+}
+
+fn like_any(list: &Value, text: &str) -> bool {
+    strings(list).iter().any(|p| like(p, text))
+}
+
+fn like_any_low(list: &Value, text: &str) -> bool {
+    strings(list).iter().any(|p| like(&low(p), &low(text)))
+}
+
+/// A host as labels, last first, and whether it stands for everything below it too.
+fn labels(host: &str) -> Option<(Vec<String>, bool)> {
+    let (wide, host) = if let Some(rest) = host.strip_prefix("*.") { (true, rest) } else { (false, host) };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let mut labels: Vec<String> = host.split('.').map(low).collect();
+    let ok = |l: &String| {
+        !l.is_empty()
+            && l.len() < 64
+            && l.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+    };
+    if !labels.iter().all(ok) || host.len() > 253 {
+        return None;
+    }
+    if labels.last().unwrap().chars().all(|c| c.is_ascii_digit()) {
+        let plain = |l: &String| l.parse::<u8>().is_ok_and(|n| n.to_string() == *l);
+        if labels.len() != 4 || !labels.iter().all(plain) {
+            return None;
+        }
+    }
+    labels.reverse();
+    Some((labels, wide))
+}
+
+fn port_off(text: &str) -> Option<&str> {
+    match text.split(':').collect::<Vec<_>>()[..] {
+        [host] => Some(host),
+        [host, port]
+            if port.len() <= 5
+                && port.chars().all(|c| c.is_ascii_digit())
+                && port.parse().is_ok_and(|n: u32| (1..65536).contains(&n)) =>
+        {
+            Some(host)
+        }
+        _ => None,
+    }
+}
+
+fn asked_host(text: &str) -> Option<(Vec<String>, bool)> {
+    labels(port_off(text)?)
+}
+
+fn asked_endpoint(text: &str) -> Option<(Vec<String>, bool)> {
+    let low = low(text);
+    let rest = low.strip_prefix("http://").or(low.strip_prefix("https://"))?;
+    let authority = rest.split('/').next().unwrap();
+    if rest.contains(['\\', ' ']) || authority.contains('@') || authority.starts_with('*') {
+        return None;
+    }
+    labels(port_off(authority)?)
+}
+
+fn host_covered(pattern: &str, asked: &(Vec<String>, bool)) -> bool {
+    if pattern == "*" {
+        return true;
+    }
+    let (pattern, wide) = labels(pattern).unwrap();
+    if wide { asked.0.starts_with(&pattern) } else { !asked.1 && pattern == asked.0 }
+}
+
+fn host_overlaps(pattern: &str, asked: &(Vec<String>, bool)) -> bool {
+    host_covered(pattern, asked) || (asked.1 && pattern != "*" && labels(pattern).unwrap().0.starts_with(&asked.0))
+}
+
+fn resolve(path: &str) -> Option<String> {
+    if path.contains('*') {
+        return None;
+    }
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|p| *p != "..") => drop(parts.pop()),
+            ".." if path.starts_with('/') => {}
+            other => parts.push(other),
+        }
+    }
+    Some(if path.starts_with('/') { format!("/{}", parts.join("/")) } else { parts.join("/") })
+}
+
+fn path_covered(pattern: &str, path: &str) -> bool {
+    let directory = match pattern.strip_suffix("/*") {
+        Some("") => path == "/",
+        Some(directory) => like(directory, path),
+        None => false,
+    };
+    directory || like(pattern, path)
+}
+
+/// Everything below a path that could matter: as many parts as the pattern has and one more, each out of the pattern's
+/// own parts with their stars filled in, and a letter.
+fn block_meets(pattern: &str, path: &str) -> bool {
+    let (pattern, path) = (low(pattern), low(path));
+    if path == ".." || path.starts_with("../") || path_covered(&pattern, &path) {
+        return true;
+    }
+    let mut words: Vec<String> = pattern.split('/').map(|p| p.replace('*', "")).collect();
+    words.extend(pattern.split('/').map(|p| p.replace('*', "z")));
+    words.extend(pattern.split(['/', '*']).map(str::to_owned));
+    words.extend(pattern.split(['/', '*']).map(|p| format!("z{p}")));
+    words.push("z".to_owned());
+    words.retain(|w| !matches!(w.as_str(), "" | "." | ".."));
+    words.sort();
+    words.dedup();
+    let join = |path: &str, word: &str| match path {
+        "" => word.to_owned(),
+        "/" => format!("/{word}"),
+        _ => format!("{path}/{word}"),
+    };
+    let mut below = vec![path];
+    for _ in 0..pattern.split('/').count() {
+        below = below.iter().flat_map(|p| words.iter().map(|w| join(p, w))).collect();
+        if below.iter().any(|p| path_covered(&pattern, p)) {
+            return true;
+        }
+        if below.len() > 20_000 {
+            break;
+        }
+    }
+    false
+}
+
+type Found = Vec<(String, String)>;
+
+fn naive(content: &Value, spec: &Value) -> Found {
+    let mut found = Found::new();
+    let mut add = |rule: &str, field: String| found.push((rule.to_owned(), field));
+    let models = &content["agent"]["models"];
+    let denied = if models["denied_models"].is_null() { &models["blocked_models"] } else { &models["denied_models"] };
+    let mut of_agent = vec![("spec.model".to_owned(), spec["model"].clone())];
+    for (i, model) in spec["fallbackModels"].as_array().into_iter().flatten().enumerate() {
+        of_agent.push((format!("spec.fallbackModels[{i}]"), model.clone()));
+    }
+    for (place, model) in &of_agent {
+        let (provider, name) = (model["provider"].as_str().unwrap(), model["name"].as_str().unwrap());
+        if !models["allowed_providers"].is_null() && !like_any_low(&models["allowed_providers"], provider) {
+            add("provider.not_allowed", format!("{place}.provider"));
+        }
+        if like_any_low(denied, name) {
+            add("model.blocked", format!("{place}.name"));
+        } else if !models["allowed_models"].is_null() && !like_any(&models["allowed_models"], name) {
+            add("model.not_allowed", format!("{place}.name"));
+        }
+    }
+    let capabilities = &content["agent"]["capabilities"];
+    let listed = &content["tools"]["allowed_tools"];
+    for (i, tool) in spec["tools"].as_array().into_iter().flatten().enumerate() {
+        let (name, field) = (tool["name"].as_str().unwrap(), format!("spec.tools[{i}].name"));
+        let named = like_any(&capabilities["allowed_tools"], name)
+            || listed.as_array().into_iter().flatten().any(|t| like(t["name"].as_str().unwrap(), name));
+        if like_any_low(&capabilities["denied_tools"], name) || like_any_low(&content["tools"]["blocked_tools"], name) {
+            add("tool.blocked", field);
+        } else if named {
+        } else if capabilities["require_tool_approval"] == true {
+            add("tool.not_approved", field);
+        } else if !capabilities["allowed_tools"].is_null() || !listed.is_null() {
+            add("tool.not_allowed", field);
+        }
+    }
+    compliance(&content["compliance"], &spec["compliance"], &of_agent, &mut add);
+    let limits = &content["rate_limits"]["per_agent"];
+    for (rule, field) in [("requests_per_minute", "requestsPerMinute"), ("tokens_per_hour", "tokensPerHour")] {
+        let (limit, held) = (&limits[rule], &spec["rateLimits"][field]);
+        if !limit.is_null() && held.as_u64().is_none_or(|held| held > limit.as_u64().unwrap()) {
+            add("rate.exceeded", format!("spec.rateLimits.{field}"));
+        }
+    }
+    network(&content["permissions"]["network"], &spec["permissions"]["network"], &of_agent, &mut add);
+    files(&content["permissions"]["filesystem"], &spec["permissions"]["filesystem"], &mut add);
+    services(&content["permissions"]["api"], &spec["permissions"]["api"], &mut add);
+    found.sort();
+    found
+}
+
+fn compliance(rules: &Value, spec: &Value, models: &[(String, Value)], add: &mut impl FnMut(&str, String)) {
+    let declared: BTreeSet<String> = strings(&spec["frameworks"]).iter().map(|f| low(f)).collect();
+    for framework in strings(&rules["frameworks"]) {
+        if !declared.contains(&low(&framework)) {
+            add("compliance.framework_missing", "spec.compliance.frameworks".to_owned());
+        }
+    }
+    if rules["require_audit_logging"] == true && spec["auditLogging"] != true {
+        add("compliance.audit_logging_required", "spec.compliance.auditLogging".to_owned());
+    }
+    for half in ["atRest", "inTransit"] {
+        if rules["require_encryption"] == true && spec["encryption"][half] != true {
+            add("compliance.encryption_required", format!("spec.compliance.encryption.{half}"));
+        }
+    }
+    if let Some(home) = rules["data_residency"].as_str().map(low) {
+        let away = |region: &str| low(region) != home && !low(region).starts_with(&format!("{home}-"));
+        let regions = strings(&spec["dataResidency"]);
+        if regions.is_empty() {
+            add("compliance.residency_violation", "spec.compliance.dataResidency".to_owned());
+        }
+        for (i, region) in regions.iter().enumerate() {
+            if away(region) {
+                add("compliance.residency_violation", format!("spec.compliance.dataResidency[{i}]"));
+            }
+        }
+        for (place, model) in models {
+            if model["region"].as_str().is_some_and(away) {
+                add("compliance.residency_violation", format!("{place}.region"));
+            }
+        }
+    }
+    if let Some(days) = rules["retention_days"].as_u64()
+        && spec["retentionDays"].as_u64().is_none_or(|d| d < days)
+    {
+        add("compliance.retention_too_short", "spec.compliance.retentionDays".to_owned());
+    }
+}
+
+fn network(rules: &Value, spec: &Value, models: &[(String, Value)], add: &mut impl FnMut(&str, String)) {
+    if rules.is_null() {
+        return;
+    }
+    let enabled = rules["enabled"] == true;
+    let mut asked = Vec::new();
+    for (i, host) in strings(&spec["allowedHosts"]).into_iter().enumerate() {
+        asked.push((format!("spec.permissions.network.allowedHosts[{i}]"), asked_host(&host)));
+    }
+    if enabled && rules["require_tls"] == true && !asked.is_empty() && spec["requireTls"] != true {
+        add("network.tls_required", "spec.permissions.network.requireTls".to_owned());
+    }
+    for (place, model) in models {
+        if let Some(endpoint) = model["endpoint"].as_str() {
+            asked.push((format!("{place}.endpoint"), asked_endpoint(endpoint)));
+            if enabled && rules["require_tls"] == true && !low(endpoint).starts_with("https://") {
+                add("network.tls_required", format!("{place}.endpoint"));
+            }
+        }
+    }
+    for (field, host) in asked {
+        let Some(host) = host.filter(|_| enabled) else {
+            add(if enabled { "network.invalid" } else { "network.disabled" }, field);
+            continue;
+        };
+        if strings(&rules["blocked_domains"]).iter().any(|p| host_overlaps(p, &host)) {
+            add("network.blocked", field);
+        } else if !rules["allowed_domains"].is_null()
+            && !strings(&rules["allowed_domains"]).iter().any(|p| host_covered(p, &host))
+        {
+            add("network.not_allowed", field);
+        }
+    }
+}
+
+fn files(rules: &Value, spec: &Value, add: &mut impl FnMut(&str, String)) {
+    if rules.is_null() {
+        return;
+    }
+    let enabled = rules["enabled"] == true;
+    let paths = strings(&spec["allowedPaths"]);
+    for (i, path) in paths.iter().enumerate() {
+        let field = format!("spec.permissions.filesystem.allowedPaths[{i}]");
+        let Some(path) = resolve(path).filter(|_| enabled) else {
+            add(if enabled { "filesystem.invalid" } else { "filesystem.disabled" }, field);
+            continue;
+        };
+        let outside = path == ".." || path.starts_with("../");
+        if strings(&rules["blocked_paths"]).iter().any(|p| block_meets(p, &path)) {
+            add("filesystem.blocked", field);
+        } else if !rules["allowed_paths"].is_null()
+            && (outside || !strings(&rules["allowed_paths"]).iter().any(|p| path_covered(p, &path)))
+        {
+            add("filesystem.not_allowed", field);
+        }
+    }
+    if !enabled || paths.is_empty() || rules["allowed_extensions"].is_null() {
+        return;
+    }
+    let allowed: Vec<String> = strings(&rules["allowed_extensions"]).iter().map(|e| low(e)).collect();
+    let extensions = strings(&spec["allowedExtensions"]);
+    if extensions.is_empty() {
+        add("filesystem.ext_not_allowed", "spec.permissions.filesystem.allowedExtensions".to_owned());
+    }
+    for (i, extension) in extensions.iter().enumerate() {
+        if !allowed.contains(&low(extension)) {
+            add("filesystem.ext_not_allowed", format!("spec.permissions.filesystem.allowedExtensions[{i}]"));
+        }
+    }
+}
+
+fn services(rules: &Value, spec: &Value, add: &mut impl FnMut(&str, String)) {
+    if rules.is_null() {
+        return;
+    }
+    for (i, service) in spec["services"].as_array().into_iter().flatten().enumerate() {
+        let field = format!("spec.permissions.api.services[{i}]");
+        if rules["enabled"] != true {
+            add("api.disabled", format!("{field}.name"));
+            continue;
+        }
+        let Some(allowed) = rules["allowed_services"].as_array() else { continue };
+        let entries: Vec<&Value> = allowed.iter().filter(|a| a["service_name"] == service["name"]).collect();
+        if entries.is_empty() {
+            add("api.not_allowed", format!("{field}.name"));
+        } else if entries.iter().all(|e| !e["endpoints"].is_null()) {
+            let open: Vec<String> = entries.iter().flat_map(|e| strings(&e["endpoints"])).collect();
+            let asked = strings(&service["endpoints"]);
+            if asked.is_empty() {
+                add("api.not_allowed", format!("{field}.endpoints"));
+            }
+            for (j, endpoint) in asked.iter().enumerate() {
+                if !open.contains(endpoint) {
+                    add("api.not_allowed", format!("{field}.endpoints[{j}]"));
+                }
+            }
+        }
+    }
+}
+
+fn pick(from: &'static [&'static str]) -> BoxedStrategy<Value> {
+    prop::sample::select(from).prop_map(Value::from).boxed()
+}
+
+fn some(from: &'static [&'static str]) -> BoxedStrategy<Value> {
+    prop::collection::vec(pick(from), 0..4).prop_map(Value::from).boxed()
+}
+
+fn flag() -> BoxedStrategy<Value> {
+    any::<bool>().prop_map(Value::from).boxed()
+}
+
+fn number() -> BoxedStrategy<Value> {
+    (0_u64..5).prop_map(Value::from).boxed()
+}
+
+fn list(of: BoxedStrategy<Value>) -> BoxedStrategy<Value> {
+    prop::collection::vec(of, 0..4).prop_map(Value::from).boxed()
+}
+
+/// An object of these members; each may be absent, but for those whose name ends in `!`.
+fn object(members: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
+    let members: Vec<_> = members
+        .into_iter()
+        .map(|(name, value)| {
+            let needed = name.ends_with('!');
+            (prop::bool::weighted(0.7), value)
+                .prop_map(move |(there, value)| (there || needed).then(|| (name.trim_end_matches('!'), value)))
+        })
+        .collect();
+    members
+        .prop_map(|members| {
+            Value::Object(members.into_iter().flatten().map(|(n, v)| (n.to_owned(), v)).collect::<Map<_, _>>())
+        })
+        .boxed()
+}
+
+const WORDS: &[&str] = &["a", "A", "ab", "aB", "abc", "b", "ba", "é", "É", "k"];
+const PATTERNS: &[&str] = &["a", "A*", "*b", "a*c", "*", "b", "*a*", "É", "k", "\u{212a}"];
+const HOSTS: &[&str] = &[
+    "a.b",
+    "A.b.",
+    "*.a.b",
+    "x.a.b",
+    "xa.b",
+    "b",
+    "*.b",
+    "a.b:80",
+    "*.x.a.b:1",
+    "a.b:",
+    "*",
+    "a..b",
+    "1.2.3.4",
+    "1.2.3",
+    "u@a.b",
+    "https://a.b",
+    "a.b:0",
+    "*.a.b.",
+    "a.b:70000",
+    "a.b.:443",
+    "a.b:443.",
+    "-a.b",
+    "1.2.3.04",
+];
+const HOST_PATTERNS: &[&str] = &["*", "a.b", "*.a.b", "*.B", "b.", "X.A.b", "*.x.a.b", "1.2.3.4", "*.c"];
+const ENDPOINTS: &[&str] = &[
+    "https://a.b",
+    "http://x.a.b:80/v1",
+    "HTTPS://A.B./",
+    "ftp://a.b",
+    "https://u@a.b/",
+    "https://a.b/u@c.d",
+    "https://a.b\\c",
+    "https://*.a.b",
+    "https://a.b?x",
+    "http://1.2.3.4",
+    "https://a.b/ x",
+    "b",
+    "https://a.b:/",
+];
+const PATHS: &[&str] = &[
+    "/", "/a", "/a/", "/a/b", "/A/b", "/a/../b", "//a//b", "/b", "/ab", "/a/b/c", "a", "a/b", ".", "..", "./a", "../a",
+    "a/../..", "/..", "/a*", "", "/.a", ".a", "b/..", "/a/bc", "/b/a/c",
+];
+const PATH_PATTERNS: &[&str] = &[
+    "/*", "/a", "/a/*", "/a*", "*", "a", "a/*", "*/b", "/*/b", "/*/b/*", "/a/b", "*a", "/a*c", "/b/*/c", "**", "/a/**",
+    ".*", "/.a", "*.*", "*/*", "/a*/c*",
+];
+const REGIONS: &[&str] = &["us", "US", "us-east-1", "usa", "eu", "u", "us-"];
+
+fn content() -> BoxedStrategy<Value> {
+    let models = object(vec![
+        ("allowed_providers", some(PATTERNS)),
+        ("allowed_models", some(PATTERNS)),
+        ("denied_models", some(PATTERNS)),
+    ]);
+    let models = (models, any::<bool>()).prop_map(|(mut models, sdk)| {
+        if let Some(denied) = models.get("denied_models").cloned().filter(|_| sdk) {
+            models.as_object_mut().unwrap().remove("denied_models");
+            models["blocked_models"] = denied;
+        }
+        models
+    });
+    let permissions = object(vec![
+        (
+            "network",
+            object(vec![
+                ("enabled", flag()),
+                ("require_tls", flag()),
+                ("allowed_domains", some(HOST_PATTERNS)),
+                ("blocked_domains", some(HOST_PATTERNS)),
+            ]),
+        ),
+        (
+            "filesystem",
+            object(vec![
+                ("enabled", flag()),
+                ("allowed_paths", some(PATH_PATTERNS)),
+                ("blocked_paths", some(PATH_PATTERNS)),
+                ("allowed_extensions", some(WORDS)),
+            ]),
+        ),
+        (
+            "api",
+            object(vec![
+                ("enabled", flag()),
+                ("allowed_services", list(object(vec![("service_name!", pick(WORDS)), ("endpoints", some(WORDS))]))),
+            ]),
+        ),
+    ]);
+    object(vec![
+        (
+            "agent",
+            object(vec![
+                ("models", models.boxed()),
+                (
+                    "capabilities",
+                    object(vec![
+                        ("allowed_tools", some(PATTERNS)),
+                        ("denied_tools", some(PATTERNS)),
+                        ("require_tool_approval", flag()),
+                    ]),
+                ),
+            ]),
+        ),
+        (
+            "compliance",
+            object(vec![
+                ("frameworks", some(WORDS)),
+                ("require_audit_logging", flag()),
+                ("require_encryption", flag()),
+                ("data_residency", pick(REGIONS)),
+                ("retention_days", number()),
+            ]),
+        ),
+        (
+            "tools",
+            object(vec![
+                ("allowed_tools", list(object(vec![("name!", pick(PATTERNS)), ("description", pick(WORDS))]))),
+                ("blocked_tools", some(PATTERNS)),
+            ]),
+        ),
+        ("permissions", permissions),
+        (
+            "rate_limits",
+            object(vec![("per_agent", object(vec![("requests_per_minute", number()), ("tokens_per_hour", number())]))]),
+        ),
+    ])
+}
+
+fn spec() -> BoxedStrategy<Value> {
+    let model = || {
+        object(vec![
+            ("provider!", pick(WORDS)),
+            ("name!", pick(WORDS)),
+            ("region", pick(REGIONS)),
+            ("endpoint", pick(ENDPOINTS)),
+        ])
+    };
+    object(vec![
+        ("model!", model()),
+        ("fallbackModels", list(model())),
+        ("tools", list(object(vec![("name!", pick(WORDS)), ("server", pick(WORDS))]))),
+        (
+            "compliance",
+            object(vec![
+                ("frameworks", some(WORDS)),
+                ("auditLogging", flag()),
+                ("encryption", object(vec![("atRest", flag()), ("inTransit", flag())])),
+                ("dataResidency", some(REGIONS)),
+                ("retentionDays", number()),
+            ]),
+        ),
+        (
+            "permissions",
+            object(vec![
+                ("network", object(vec![("allowedHosts", some(HOSTS)), ("requireTls", flag())])),
+                ("filesystem", object(vec![("allowedPaths", some(PATHS)), ("allowedExtensions", some(WORDS))])),
+                (
+                    "api",
+                    object(vec![("services", list(object(vec![("name!", pick(WORDS)), ("endpoints", some(WORDS))])))]),
+                ),
+            ]),
+        ),
+        ("rateLimits", object(vec![("requestsPerMinute", number()), ("tokensPerHour", number())])),
+    ])
+}
+
+fn both(content: &Value, spec: &Value) -> (Found, Found) {
+    let violations = judge(&policy(content.clone()), &agent(spec.clone()));
+    let mut ours: Found = violations.into_iter().map(|v| (v.rule.to_owned(), v.field)).collect();
+    ours.sort();
+    (ours, naive(content, spec))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_rules_agree_with_a_second_implementation(content in content(), spec in spec()) {
+        let (ours, theirs) = both(&content, &spec);
+        prop_assert_eq!(ours, theirs);
+    }
+
+    #[test]
+    fn what_a_block_meets_is_what_a_search_below_the_path_finds(
+        pattern in "/?[ab*.]{1,3}(/[ab*.]{1,3}){0,2}",
+        path in "/?[ab.]{0,2}(/[ab.]{0,2}){0,3}",
+    ) {
+        let inner = pattern.strip_prefix('/').unwrap_or(&pattern);
+        prop_assume!(!inner.split('/').any(|p| matches!(p, "" | "." | "..")));
+        for list in ["blocked_paths", "allowed_paths"] {
+            let content = json!({"permissions": {"filesystem": {"enabled": true, list: [pattern]}}});
+            let spec = json!({
+                "model": {"provider": "p", "name": "m"},
+                "permissions": {"filesystem": {"allowedPaths": [path]}},
+            });
+            let (ours, theirs) = both(&content, &spec);
+            prop_assert_eq!(ours, theirs);
+        }
+    }
+}
