@@ -46,7 +46,7 @@ async fn a_certificate_that_the_kubelet_swaps_twice_is_served_each_time_and_no_r
     let certificates = Arc::new(Certificates::new(names, Duration::from_millis(300), Timestamp::now()).unwrap());
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();
-    tokio::spawn(follow_files(files(folder.path().to_owned()), certificates.clone(), stop.clone()));
+    tokio::spawn(follow_files(files(folder.path()), certificates.clone(), stop.clone()));
     let mut bundle = certificates.bundle();
     bundle.wait_for(Option::is_some).await.unwrap();
     let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -107,7 +107,7 @@ async fn files_that_do_not_belong_together_leave_what_is_served() {
     let certificates = Arc::new(Certificates::new(names, Duration::ZERO, Timestamp::now()).unwrap());
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();
-    let task = tokio::spawn(follow_files(files(folder.path().to_owned()), certificates.clone(), stop.clone()));
+    let task = tokio::spawn(follow_files(files(folder.path()), certificates.clone(), stop.clone()));
     let mut bundle = certificates.bundle();
     let authority = bundle.wait_for(Option::is_some).await.unwrap().as_deref().unwrap().to_owned();
     let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();

@@ -1,7 +1,6 @@
 //! The HTTPS server, whatever answers in it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -62,7 +61,7 @@ pub(super) fn write_certificate(folder: &std::path::Path) -> String {
     made.authority
 }
 
-pub(super) fn files(folder: PathBuf) -> Files {
+pub(super) fn files(folder: &std::path::Path) -> Files {
     Files { certificate: folder.join("tls.crt"), key: folder.join("tls.key"), authority: Some(folder.join("ca.crt")) }
 }
 
@@ -82,7 +81,7 @@ impl Server {
         let names = Names::of_service("webhook", "sekuire");
         let certificates = Arc::new(Certificates::new(names, Duration::ZERO, Timestamp::now()).unwrap());
         let shutdown = CancellationToken::new();
-        tokio::spawn(follow_files(files(folder.path().to_owned()), certificates.clone(), shutdown.clone()));
+        tokio::spawn(follow_files(files(folder.path()), certificates.clone(), shutdown.clone()));
         let mut bundle = certificates.bundle();
         bundle.wait_for(Option::is_some).await.unwrap();
         let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
