@@ -75,7 +75,7 @@ pub struct Held {
 /// the policy has expired nor that its version was reached.
 ///
 /// # Errors
-/// The refusal of [`policy::verify`]. `KeyExpired` and `PolicyExpired` only when it never held at all.
+/// The refusal of [`policy::verify()`]. `KeyExpired` and `PolicyExpired` only when it never held at all.
 pub fn authenticate(document: Document, keys: &KeyRing, now: Timestamp) -> Result<VerifiedPolicy, Refusal> {
     let key_ends = keys.get(document.signing_key_id()).and_then(|key| key.not_after);
     let ends = [key_ends, document.expires_at()].into_iter().flatten().min();
