@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use super::index::{Binding, Enforced, PolicyIndex};
 use super::review::{self, Answer, Head, Request, Settled};
@@ -14,17 +15,20 @@ use crate::policy::{self, AgentSpec, Decision, Subject, decision};
 /// How long a request waits for a namespace, or its label, that this replica's watch has not brought yet: one
 /// `kubectl apply` makes namespace and agent within milliseconds of each other.
 const NAMESPACE_WAIT: Duration = Duration::from_secs(1);
+/// Requests that wait so at a time. Whoever floods a namespace without label is refused at once, and keeps nobody else waiting.
+const MOST_WAITING: usize = 64;
 
 /// Answers admission requests out of the index.
 pub struct Webhook {
     index: Arc<PolicyIndex>,
+    waiting: Semaphore,
 }
 
 impl Webhook {
     /// A webhook that decides by `index`.
     #[must_use]
     pub fn new(index: Arc<PolicyIndex>) -> Webhook {
-        Webhook { index }
+        Webhook { index, waiting: Semaphore::new(MOST_WAITING) }
     }
 
     async fn judge(&self, head: &Head<'_>, agent: &AgentSpec) -> Answer {
@@ -44,10 +48,18 @@ impl Webhook {
 
     /// The workspace of a namespace, and what to tell the caller if there is none.
     async fn workspace(&self, namespace: &str) -> (Option<Arc<str>>, Option<&'static str>) {
-        let binding = match self.index.workspace_of(namespace) {
+        let known = match self.index.workspace_of(namespace) {
             Binding::Workspace(workspace) => return (Some(workspace), None),
-            Binding::Unknown | Binding::Unlabelled => self.index.workspace_of_waiting(namespace, NAMESPACE_WAIT).await,
+            known @ (Binding::Unknown | Binding::Unlabelled) => known,
         };
+        let Ok(_place) = self.waiting.try_acquire() else {
+            tracing::warn!(namespace, ?known, "too many requests wait for namespaces: not waited for");
+            return (
+                None,
+                Some("The controller did not wait for the namespace's label, as too many others do; try again."),
+            );
+        };
+        let binding = self.index.workspace_of_waiting(namespace, NAMESPACE_WAIT).await;
         match binding {
             Binding::Workspace(workspace) => (Some(workspace), None),
             Binding::Unlabelled => (

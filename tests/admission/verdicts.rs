@@ -7,6 +7,7 @@ use http::StatusCode;
 use sekuire_policy::admission::server::Handler as _;
 use sekuire_policy::admission::{PolicyIndex, Webhook};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::world;
 
@@ -90,6 +91,31 @@ async fn a_label_that_arrives_a_moment_later_is_waited_for() {
         late.bindings.set("late", Some("ws_0"));
     });
     assert_eq!(verdict(&index, "late", &world::compliant()).await["allowed"], true);
+}
+
+#[tokio::test]
+async fn a_flood_into_a_namespace_without_label_is_not_waited_for_and_holds_up_nobody() {
+    let index = world::index(1);
+    let webhook = Arc::new(Webhook::new(index));
+    let mut flood = JoinSet::new();
+    for _ in 0..200 {
+        let webhook = webhook.clone();
+        flood.spawn(async move { webhook.validate(world::review("nowhere", &world::compliant()).into()).await });
+    }
+    let mut at_once = 0;
+    while let Some(answer) = flood.join_next().await {
+        let body = String::from_utf8(answer.unwrap().body.to_vec()).unwrap();
+        assert!(body.contains("workspace.unbound"), "{body}");
+        at_once += usize::from(body.contains("too many others"));
+        if at_once == 136 {
+            // the other 64 still wait
+            let answer = webhook.validate(world::review("team-0", &world::compliant()).into()).await;
+            assert!(answer.body.windows(14).any(|window| window == b"\"allowed\":true"));
+            assert_eq!(flood.len(), 64);
+            return;
+        }
+    }
+    panic!("{at_once} of 200 were answered at once");
 }
 
 #[tokio::test]
