@@ -1,8 +1,17 @@
 //! Everything but the pure core, one module a surface.
 #![cfg(feature = "operator")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a test that cannot go on ends"
+)]
 
+mod admission;
 mod cli;
 mod cluster;
 mod example;
 mod git;
+mod reconcile;
+mod resilience;

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use super::files::{Files, follow as follow_files};
-pub use super::pair::PairFault;
 use super::pair::{self, Names, Pair};
+pub use super::pair::{Made, PairFault, make};
 pub use super::secret::{SecretSource, keep as keep_secret};
 use super::tls::Serving;
 

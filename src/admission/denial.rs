@@ -41,7 +41,7 @@ pub(super) fn describe<'a>(head: &Head<'_>, decision: &'a Decision, note: Option
     let mut message = opening(head, decision.policy.as_ref(), decision.violations.len());
     let mut causes = Vec::with_capacity(decision.violations.len().min(MAX_CAUSES));
     for violation in decision.violations.iter().take(MAX_CAUSES) {
-        let line = line(violation);
+        let line = line(violation, &head.namespace);
         if message.len() + line.len() > MAX_MESSAGE_BYTES - TAIL {
             break;
         }
@@ -78,9 +78,10 @@ fn opening(head: &Head<'_>, policy: Option<&PolicyRef>, violations: usize) -> St
     text
 }
 
-fn line(violation: &Violation) -> String {
+fn line(violation: &Violation, namespace: &str) -> String {
     let Violation { rule, field, value, message, .. } = violation;
-    if value.is_empty() || message.contains(value.as_str()) {
+    // The value is told once: the opening names the namespace, and most sentences quote what they speak of.
+    if value.is_empty() || value == namespace || message.contains(value.as_str()) {
         format!("\n- {field}: {message} [{rule}]")
     } else {
         format!("\n- {field} is {value:?}: {message} [{rule}]")

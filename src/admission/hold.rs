@@ -28,7 +28,7 @@ pub struct Mark {
 impl From<&PolicyLedgerSpec> for Mark {
     fn from(spec: &PolicyLedgerSpec) -> Self {
         Mark {
-            version: spec.version.clone(),
+            version: spec.version,
             digest: spec.digest.clone(),
             policy_id: spec.policy_id.clone(),
             lifecycle: spec.lifecycle,
@@ -39,7 +39,7 @@ impl From<&PolicyLedgerSpec> for Mark {
 impl From<&VerifiedPolicy> for Mark {
     fn from(policy: &VerifiedPolicy) -> Self {
         Mark {
-            version: policy.version().clone(),
+            version: *policy.version(),
             digest: policy.digest().to_owned(),
             policy_id: policy.policy_id().to_owned(),
             lifecycle: policy.status(),

@@ -87,15 +87,21 @@ pub enum PairFault {
 
 /// A certificate and its key as text, and the authority that vouches for it.
 #[derive(Debug)]
-pub(super) struct Made {
-    pub(super) certificate: String,
-    pub(super) key: String,
-    pub(super) authority: String,
+pub struct Made {
+    /// PEM.
+    pub certificate: String,
+    /// PEM.
+    pub key: String,
+    /// PEM.
+    pub authority: String,
 }
 
 /// Makes an authority and a certificate that it signs. The authority's private key is gone when this returns: nothing can
 /// ever be signed with it again, so that it can stand in a bundle until it expires.
-pub(super) fn make(names: &Names, now: Timestamp) -> Result<Made, PairFault> {
+///
+/// # Errors
+/// When a name is none, or the random generator of the system fails.
+pub fn make(names: &Names, now: Timestamp) -> Result<Made, PairFault> {
     let authority_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut authority = params(&[], &format!("sekuire-policy-controller {}", now.as_nanosecond()), now)?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

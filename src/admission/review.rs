@@ -333,15 +333,6 @@ fn allow(uid: &str, warnings: &[String]) -> Answer {
     json(&ResponseOut { uid, allowed: true, status: None, warnings })
 }
 
-/// An answer that lets every request in: what the benchmark measures as the floor of this server.
-#[must_use]
-pub fn allow_unseen(body: &[u8]) -> Answer {
-    match serde_json::from_slice::<Review<'_, serde::de::IgnoredAny>>(body) {
-        Ok(Review { request: Some(request), .. }) => allow(&request.uid, &[]),
-        _ => Answer::plain(StatusCode::BAD_REQUEST, "no AdmissionReview"),
-    }
-}
-
 fn refuse(head: &Head<'_>, refuse: &Refuse<'_>) -> Answer {
     let details = DetailsOut { name: &head.name, group: GROUP, kind: RESOURCE, causes: refuse.causes };
     let status =

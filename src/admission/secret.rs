@@ -162,7 +162,7 @@ impl Keeper {
                 }
                 self.replaced = Some(Instant::now());
                 tracing::warn!(why, secret = self.name, "webhook certificate is unusable and replaced");
-                fill(secret, &pair::make(&names, now)?, &stored.authorities, now)
+                fill(secret, &pair::make(&names, now)?, &self.former(&stored.authorities, now), now)
             }
             Plan::Rotate => {
                 tracing::info!(secret = self.name, "next webhook certificate made");
@@ -176,6 +176,13 @@ impl Keeper {
         Ok(Some(self.api.replace(&self.name, &params(), &changed).await?))
     }
 
+    /// The authorities of before, also when somebody took them out of the Secret: this replica and others still serve what
+    /// they vouch for.
+    fn former(&self, stored: &str, now: Timestamp) -> String {
+        let published = self.certificates.bundle().borrow().clone();
+        bundle::merge([stored, published.as_deref().unwrap_or_default()], now)
+    }
+
     async fn create(&self, now: Timestamp) -> Result<Secret, Fault> {
         let secret = Secret {
             metadata: ObjectMeta {
@@ -186,7 +193,7 @@ impl Keeper {
             type_: Some(TYPE.to_owned()),
             ..Secret::default()
         };
-        let secret = fill(secret, &pair::make(self.certificates.names(), now)?, "", now);
+        let secret = fill(secret, &pair::make(self.certificates.names(), now)?, &self.former("", now), now);
         let created = self.api.create(&params(), &secret).await?;
         tracing::info!(secret = created.name_any(), "webhook certificate made");
         Ok(created)

@@ -171,7 +171,7 @@ async fn lease(
         match task.await {
             Ok(Ok(_)) => {}
             other => {
-                tracing::warn!(released = ?other.map(|result| result.map(|_| ())), "the Lease could not be released")
+                tracing::warn!(released = ?other.map(|result| result.map(|_| ())), "the Lease could not be released");
             }
         }
         sender.closed().await;
@@ -216,7 +216,14 @@ async fn serve(
         }
     }
     let registration = Registration { name: registration::CONFIGURATION_NAME.to_owned(), target };
-    tasks.spawn(registration::run(client, registration, certificates.clone(), leading, events.clone(), shutdown.clone()));
+    tasks.spawn(registration::run(
+        client,
+        registration,
+        certificates.clone(),
+        leading,
+        events.clone(),
+        shutdown.clone(),
+    ));
     let listener = server::listen(config.listen).await?;
     let limits = server::Limits { shutdown_delay: config.shutdown_delay, ..server::Limits::default() };
     let webhook = Arc::new(Webhook::new(caches.index));

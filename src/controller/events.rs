@@ -20,11 +20,6 @@ impl Events {
         Events { recorder: Recorder::new(client, reporter) }
     }
 
-    /// For parts of the program that publish Events of their own.
-    pub fn recorder(&self) -> Recorder {
-        self.recorder.clone()
-    }
-
     /// Reference to a `WorkspacePolicy`.
     pub fn policy(name: &str, uid: Option<String>) -> ObjectReference {
         reference("WorkspacePolicy", name, uid)

@@ -121,14 +121,22 @@ impl Leader {
         self.observations.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The documents that all repositories offer for an object name, and whether all were observed.
-    fn candidates(&self, name: &str) -> (Vec<Candidate>, bool) {
+    /// The documents that all repositories offer for an object name.
+    fn candidates(&self, name: &str) -> Vec<Candidate> {
         let observations = self.observations.read().unwrap_or_else(PoisonError::into_inner);
-        let complete = observations.values().all(|seen| seen.as_ref().is_some_and(|seen| seen.whole));
         let seen = observations.values().flatten();
         let mut candidates: Vec<Candidate> = seen.filter_map(|o| o.candidates.get(name)).flatten().cloned().collect();
         candidates.sort_by_key(|candidate| candidate.order);
-        (candidates, complete)
+        candidates
+    }
+
+    /// Whether the repository that the accepted document came from was looked at, or is gone. What goes on in
+    /// another one says nothing of this workspace.
+    fn source_was_looked_at(&self, view: &WorkspaceView) -> bool {
+        let marked = view.ledger.as_ref().map(|ledger| ledger.spec.repository.as_str());
+        let observations = self.observations.read().unwrap_or_else(PoisonError::into_inner);
+        let observation = marked.and_then(|repository| observations.get(repository));
+        observation.is_none_or(|seen| seen.as_ref().is_some_and(|seen| seen.whole))
     }
 
     /// Brings one workspace to where it should be. Returns what became of each document that names it.
@@ -162,7 +170,7 @@ impl Leader {
             self.delete_misnamed(name, object).await?;
             return Ok(Vec::new());
         }
-        let (candidates, complete) = self.candidates(name);
+        let candidates = self.candidates(name);
         let plan = plan::plan(&view, &candidates);
         self.write_object(name, &view, &plan, &candidates, fresh).await?;
         let view = self.index.view(name);
@@ -170,7 +178,13 @@ impl Leader {
         let view = self.index.view(name);
         self.write_status(
             name,
-            &Observed { view: &view, plan: &plan, candidates: &candidates, complete, now: Timestamp::now() },
+            &Observed {
+                view: &view,
+                plan: &plan,
+                candidates: &candidates,
+                looked_at: self.source_was_looked_at(&view),
+                now: Timestamp::now(),
+            },
         )
         .await?;
         Ok(candidates.into_iter().zip(plan.outcomes).collect())
@@ -328,7 +342,7 @@ impl Leader {
         let same = view.ledger.as_ref().filter(|ledger| ledger.mark == base.mark);
         let spec = PolicyLedgerSpec {
             workspace,
-            version: base.mark.version.clone(),
+            version: base.mark.version,
             digest: base.mark.digest.clone(),
             policy_id: base.mark.policy_id.clone(),
             lifecycle: base.mark.lifecycle,

@@ -1,6 +1,7 @@
 //! The status of a `WorkspacePolicy`. Pure: the same observations give the same words.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::candidate::Candidate;
 use super::plan::{Outcome, Place, Plan};
@@ -18,9 +19,9 @@ pub struct Observed<'a> {
     pub plan: &'a Plan,
     /// The documents that name the workspace.
     pub candidates: &'a [Candidate],
-    /// Whether every repository has been looked at since this process began to lead. Until then nobody can say that a
-    /// source is missing, or that nothing was refused.
-    pub complete: bool,
+    /// Whether the repository that the document came from was looked at since this process began to lead, or is gone.
+    /// Until then nobody can say that the source is missing, or that nothing was refused.
+    pub looked_at: bool,
     /// The clock.
     pub now: Timestamp,
 }
@@ -34,11 +35,7 @@ pub fn workspace_status(observed: &Observed<'_>) -> WorkspacePolicyStatus {
         _ => NewCondition::new("Verified", true, "Verified", "hash, both signatures, key and validity hold"),
     };
     let mut new = vec![ready(observed, &own), verified, enforced(&own)];
-    if !observed.complete
-        && let Some(previous) = conditions::find(&object.status.conditions, "Ready")
-        && !matches!(own, Own::Refused(_))
-    {
-        // nothing is known that could change it
+    if let Some(previous) = still_true(observed, &own) {
         new[0] = NewCondition::new("Ready", previous.status == "True", &previous.reason, &previous.message);
     }
     WorkspacePolicyStatus {
@@ -50,6 +47,19 @@ pub fn workspace_status(observed: &Observed<'_>) -> WorkspacePolicyStatus {
             _ => None,
         },
     }
+}
+
+/// The `Ready` condition of before, when nothing is known that could change it.
+fn still_true<'a>(observed: &'a Observed<'_>, own: &Own<'_>) -> Option<&'a Condition> {
+    let conditions = &observed.view.object.as_ref()?.status.conditions;
+    let was_verified = conditions::find(conditions, "Verified").is_some_and(|verified| verified.status == "True");
+    let nothing_new = !observed.looked_at && was_verified && !matches!(own, Own::Refused(_)) && !base_at_tip(observed);
+    conditions::find(conditions, "Ready").filter(|_| nothing_new)
+}
+
+fn base_at_tip(observed: &Observed<'_>) -> bool {
+    let place = observed.plan.base.as_ref().map(|base| base.place);
+    matches!(place, Some(Place::Candidate(index)) if observed.candidates.get(index).is_some_and(|c| c.at_tip))
 }
 
 /// What is true of the accepted document itself.
@@ -141,12 +151,10 @@ fn ready(observed: &Observed<'_>, own: &Own<'_>) -> NewCondition {
             ),
         );
     }
-    let at_tip = matches!(observed.plan.base.as_ref().map(|base| base.place),
-        Some(Place::Candidate(index)) if observed.candidates.get(index).is_some_and(|candidate| candidate.at_tip));
     if matches!(own, Own::Archived(_)) {
         return NewCondition::new("Ready", true, "Archived", format!("retired by version {version}"));
     }
-    if !at_tip {
+    if observed.looked_at && !base_at_tip(observed) {
         return not(
             Reason::SourceMissing,
             format!(

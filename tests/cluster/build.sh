@@ -11,10 +11,6 @@ cd "$(dirname "$0")"
 K8S_VERSION=v1.36.3
 ETCD_PACKAGE=go.etcd.io/etcd/server/v3
 
-key=$( (cat go.mod go.sum programs build.sh; go version) | sha256sum | cut -c1-16)
-cache=${SEKUIRE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sekuire}
-bin=$cache/kubernetes-$K8S_VERSION-$key
-
 say() { echo "$*" >&2; }
 names() { grep -v '^#' programs | cut -d' ' -f1; }
 
@@ -26,6 +22,10 @@ if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
   fi
   say "KUBEBUILDER_ASSETS=$KUBEBUILDER_ASSETS lacks:" $missing; exit 1
 fi
+
+key=$( (cat go.mod go.sum programs build.sh; go version) | sha256sum | cut -c1-16)
+cache=${SEKUIRE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sekuire}
+bin=$cache/kubernetes-$K8S_VERSION-$key
 
 whole() { [ -f "$bin/SHA256SUMS" ] && (cd "$bin" && sha256sum --quiet --strict -c SHA256SUMS >/dev/null 2>&1); }
 

@@ -19,7 +19,7 @@ use sekuire_policy::{
 };
 
 use super::{
-    Cluster, GitRepo, Signer, User,
+    Cluster, Controller, ControllerOptions, GitRepo, Signer, User,
     guard::{self, Process, group_runs},
     programs::has_controller_manager,
     shared,
@@ -276,4 +276,24 @@ fn what_the_signer_signs_is_verified_by_the_key_of_its_manifest() {
     let document = Document::parse(text.as_bytes(), Format::Json).unwrap();
     let policy = verify(document, &keys, jiff::Timestamp::now()).unwrap();
     assert_eq!((policy.policy_id(), policy.workspace_id()), ("policy_ws_a", "ws_a"));
+}
+
+#[tokio::test]
+async fn replicas_of_the_controller_become_ready_die_come_back_and_end_when_told() {
+    let cluster = Cluster::start().await;
+    cluster.install_crds().await;
+    let mut one = Controller::start(&cluster).await;
+    let mut other = ControllerOptions::new("b").start(&cluster).await;
+    assert_ne!(one.url(), other.url());
+    let first = one.id();
+    one.kill();
+    assert!(one.get("/readyz").await.is_err());
+    other.ready().await;
+    one.start_again();
+    one.ready().await;
+    assert_ne!(one.id(), first);
+    for replica in [&mut one, &mut other] {
+        let status = replica.terminate().await;
+        assert!(status.success(), "{}: {status}\n{}", replica.identity(), replica.log());
+    }
 }

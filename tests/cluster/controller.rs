@@ -105,6 +105,16 @@ impl Controller {
         ControllerOptions::new("a").start(cluster).await
     }
 
+    /// How it was started, as one would type it.
+    pub(crate) fn command_line(&self) -> String {
+        format!("sekuire {}", self.args.join(" "))
+    }
+
+    /// Lets it run until this process ends, and, where [`Cluster::keep`] says so, longer.
+    pub(crate) fn keep_running(self) {
+        std::mem::forget(self);
+    }
+
     /// Its name in the lease.
     pub(crate) fn identity(&self) -> &str {
         &self.identity

@@ -11,6 +11,8 @@ use std::{
     sync::atomic::{AtomicU16, Ordering},
 };
 
+use rustix::process::getuid;
+
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
@@ -25,14 +27,14 @@ impl Port {
     pub(crate) fn reserve() -> Port {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let start = u16::try_from(process::id().wrapping_mul(997) % u32::from(COUNT)).unwrap_or(0);
-        let folder = std::env::temp_dir().join("sekuire-test-ports");
+        let folder = std::env::temp_dir().join(format!("sekuire-test-ports-{}", getuid().as_raw()));
         fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("make {}: {e}", folder.display()));
         for _ in 0..COUNT {
             let step = NEXT.fetch_add(1, Ordering::Relaxed);
             let number = FIRST + (start % COUNT + step % COUNT) % COUNT;
             let path = folder.join(number.to_string());
             let Ok(lock) = File::options().create(true).append(true).open(&path) else {
-                continue; // another user's
+                continue;
             };
             if lock.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
                 return Port { number, _lock: lock };

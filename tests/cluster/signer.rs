@@ -50,13 +50,13 @@ impl Signer {
 
     /// As [`Signer::active`], with another status.
     pub(crate) fn document(&self, workspace: &str, version: &str, status: &str, content: Value) -> String {
-        let document = json!({
+        let mut document = json!({
             "policy_id": format!("policy_{workspace}"),
             "workspace_id": workspace,
             "version": version,
             "status": status,
-            "content": content,
         });
+        document["content"] = content;
         format!("{:#}\n", self.sign(document))
     }
 

@@ -112,6 +112,7 @@ fn the_agents_that_comply_do() {
 #[test]
 fn the_agents_that_do_not_comply_are_refused_for_what_their_comments_say() {
     assert_refusals("agents/payments/refund-helper.yaml", &[("tool.not_approved", "spec.tools[1].name")]);
+    assert_refusals("agents/payments/log-cleaner.yaml", &[("tool.blocked", "spec.tools[0].name")]);
     assert_refusals(
         "agents/payments/shadow-bot.yaml",
         &[

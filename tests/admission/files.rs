@@ -1,0 +1,127 @@
+//! A certificate in files, swapped as the kubelet swaps them, with clients that come and go meanwhile.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sekuire_policy::admission::certificates::{Certificates, follow_files};
+use sekuire_policy::admission::server::{self, Limits, VALIDATE_PATH};
+use sekuire_policy::admission::{Names, Webhook};
+use tokio_util::sync::CancellationToken;
+
+use super::client::{Connection, trusting};
+use super::server::{NAME, files, write_certificate};
+use super::world;
+
+/// What the kubelet does with a Secret's volume: the files are symlinks through `..data`, which is swapped whole.
+fn mount(folder: &Path, generation: &str) {
+    let versioned = folder.join(format!("..{generation}"));
+    write_certificate(&versioned);
+    symlink(format!("..{generation}"), folder.join("..data_tmp")).unwrap();
+    std::fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+    for file in ["tls.crt", "tls.key", "ca.crt"] {
+        let link = folder.join(file);
+        if !link.is_symlink() {
+            symlink(Path::new("..data").join(file), link).unwrap();
+        }
+    }
+}
+
+fn served_by(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("tls.crt")).unwrap()
+}
+
+fn pem(text: &str) -> rustls::pki_types::CertificateDer<'static> {
+    rustls::pki_types::pem::PemObject::from_pem_slice(text.as_bytes()).unwrap()
+}
+
+#[tokio::test]
+async fn a_certificate_that_the_kubelet_swaps_twice_is_served_each_time_and_no_request_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    mount(folder.path(), "one");
+    let names = Names::of_service("webhook", "sekuire");
+    let certificates = Arc::new(Certificates::new(names, Duration::from_millis(300), Timestamp::now()).unwrap());
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    tokio::spawn(follow_files(files(folder.path()), certificates.clone(), stop.clone()));
+    let mut bundle = certificates.bundle();
+    bundle.wait_for(Option::is_some).await.unwrap();
+    let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let webhook = Arc::new(Webhook::new(world::index(1)));
+    tokio::spawn(server::serve(listener, certificates.serving(), webhook, Limits::default(), stop));
+
+    // The API server: it hears of a new bundle a little after it was published.
+    let believed = Arc::new(arc_swap::ArcSwap::from_pointee(bundle.borrow().as_deref().unwrap().to_owned()));
+    certificates.saw_published(Some(&believed.load()));
+    let (hearing, published) = (believed.clone(), certificates.clone());
+    tokio::spawn(async move {
+        while bundle.changed().await.is_ok() {
+            let new = bundle.borrow_and_update().as_deref().unwrap().to_owned();
+            published.saw_published(Some(&new));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            hearing.store(Arc::new(new));
+        }
+    });
+
+    let (done, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (over, count, trusted) = (done.clone(), requests.clone(), believed.clone());
+    let load = tokio::spawn(async move {
+        let mut kept = Connection::open(address, NAME, trusting(&trusted.load(), "http/1.1")).await.unwrap();
+        while !over.load(Ordering::SeqCst) {
+            let mut fresh = Connection::open(address, NAME, trusting(&trusted.load(), "h2")).await.unwrap();
+            for connection in [&mut kept, &mut fresh] {
+                let reply = connection.post(VALIDATE_PATH, world::review("team-0", &world::compliant())).await.unwrap();
+                assert_eq!(reply.json()["response"]["allowed"], true);
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    for generation in ["two", "three"] {
+        mount(folder.path(), generation);
+        let expected = pem(&served_by(folder.path()));
+        // it takes a poll of the files, and the time in which the API server hears of it
+        loop {
+            let connection = Connection::open(address, NAME, trusting(&believed.load(), "h2")).await.unwrap();
+            if *connection.certificate() == expected {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    done.store(true, Ordering::SeqCst);
+    load.await.unwrap();
+    assert!(requests.load(Ordering::SeqCst) > 20);
+}
+
+#[tokio::test]
+async fn files_that_do_not_belong_together_leave_what_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    write_certificate(folder.path());
+    let before = pem(&served_by(folder.path()));
+    let names = Names::of_service("webhook", "sekuire");
+    let certificates = Arc::new(Certificates::new(names, Duration::ZERO, Timestamp::now()).unwrap());
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let task = tokio::spawn(follow_files(files(folder.path()), certificates.clone(), stop.clone()));
+    let mut bundle = certificates.bundle();
+    let authority = bundle.wait_for(Option::is_some).await.unwrap().as_deref().unwrap().to_owned();
+    let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let webhook = Arc::new(Webhook::new(world::index(0)));
+    tokio::spawn(server::serve(listener, certificates.serving(), webhook, Limits::default(), stop));
+    // another certificate, the old key; then nothing at all
+    let key = std::fs::read(folder.path().join("tls.key")).unwrap();
+    write_certificate(folder.path());
+    std::fs::write(folder.path().join("tls.key"), key).unwrap();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    std::fs::remove_file(folder.path().join("tls.crt")).unwrap();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let connection = Connection::open(address, NAME, trusting(&authority, "h2")).await.unwrap();
+    assert_eq!(*connection.certificate(), before);
+    assert!(!task.is_finished());
+}

@@ -1,0 +1,10 @@
+//! The webhook: its server over TLS, its certificate, its registration.
+
+mod certificates;
+pub(crate) mod client;
+mod files;
+mod registration;
+mod replica;
+mod server;
+mod verdicts;
+pub(crate) mod world;

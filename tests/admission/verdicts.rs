@@ -1,0 +1,125 @@
+//! Verdicts of the webhook, over its real server and index.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use sekuire_policy::admission::server::Handler as _;
+use sekuire_policy::admission::{PolicyIndex, Webhook};
+use serde_json::{Value, json};
+
+use super::world;
+
+/// The response to an agent of this spec.
+async fn verdict(index: &Arc<PolicyIndex>, namespace: &str, spec: &Value) -> Value {
+    let answer = Webhook::new(index.clone()).validate(world::review(namespace, spec).into()).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let review: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(review["response"]["uid"], "705ab4f5-6393-11e8-b7cc-42010a800002");
+    review["response"].clone()
+}
+
+fn message(response: &Value) -> &str {
+    response["status"]["message"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_compliant_agent_is_admitted_in_each_workspace() {
+    let index = world::index(3);
+    for namespace in ["team-0", "team-1", "team-2"] {
+        let response = verdict(&index, namespace, &world::compliant()).await;
+        assert_eq!(response["allowed"], true, "{response}");
+    }
+}
+
+#[tokio::test]
+async fn a_non_compliant_agent_is_refused_with_policy_commit_key_and_every_violation() {
+    let index = world::index(1);
+    let mut spec = world::compliant();
+    spec["model"] = json!({"provider": "acme", "name": "gpt-4-32k"});
+    spec["tools"] = json!([{"name": "shell_exec"}]);
+    let response = verdict(&index, "team-0", &spec).await;
+    assert_eq!(response["allowed"], false);
+    assert_eq!(response["status"]["code"], 403);
+    assert_eq!(response["status"]["reason"], "Forbidden");
+    let message = message(&response);
+    let opening = format!(
+        "Agent team-0/scout is refused for 3 violations of policy policy_ws_0 version 3 (workspace ws_0, commit {}, signed \
+         with key_test):\n",
+        world::COMMIT
+    );
+    assert!(message.starts_with(&opening), "{message}");
+    let causes: Vec<(&str, &str)> = response["status"]["details"]["causes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|cause| (cause["field"].as_str().unwrap(), cause["reason"].as_str().unwrap()))
+        .collect();
+    let mut expected = [
+        ("spec.model.provider", "provider.not_allowed"),
+        ("spec.model.name", "model.blocked"),
+        ("spec.tools[0].name", "tool.blocked"),
+    ];
+    let mut found = causes.clone();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    for (field, rule) in causes {
+        assert!(message.contains(&format!("\n- {field}")) && message.contains(&format!("[{rule}]")), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_without_label_and_one_never_seen_are_unbound_and_say_that_they_were_waited_for() {
+    let index = world::index(1);
+    index.bindings.set("bare", None);
+    let response = verdict(&index, "bare", &world::compliant()).await;
+    assert_eq!(response["status"]["details"]["causes"][0]["reason"], "workspace.unbound");
+    assert!(message(&response).contains("waited a second for the namespace's label"), "{response}");
+    let response = verdict(&index, "nowhere", &world::compliant()).await;
+    assert_eq!(response["status"]["details"]["causes"][0]["reason"], "workspace.unbound");
+    assert!(message(&response).contains("has not seen the namespace yet"), "{response}");
+}
+
+#[tokio::test]
+async fn a_label_that_arrives_a_moment_later_is_waited_for() {
+    let index = world::index(1);
+    let late = index.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        late.bindings.set("late", Some("ws_0"));
+    });
+    assert_eq!(verdict(&index, "late", &world::compliant()).await["allowed"], true);
+}
+
+#[tokio::test]
+async fn the_agents_own_word_on_its_workspace_chooses_nothing() {
+    let index = world::index(2);
+    let mut spec = world::compliant();
+    spec["workspace"] = json!("ws_1");
+    let response = verdict(&index, "team-0", &spec).await;
+    assert_eq!(response["status"]["details"]["causes"][0]["reason"], "workspace.mismatch");
+}
+
+#[tokio::test]
+async fn a_workspace_without_policy_admits_nobody_and_says_so() {
+    let index = world::index(0);
+    index.bindings.set("empty", Some("ws_none"));
+    let response = verdict(&index, "empty", &world::compliant()).await;
+    assert_eq!(response["status"]["details"]["causes"][0]["reason"], "policy.missing");
+    assert!(message(&response).starts_with("Agent empty/scout is refused:\n- metadata.namespace: "), "{response}");
+}
+
+#[tokio::test]
+async fn before_the_caches_are_judged_everybody_is_refused() {
+    let index = world::filling(1);
+    let response = verdict(&index, "team-0", &world::compliant()).await;
+    assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(503)));
+    assert!(message(&response).contains("waiting for the first list of workspacepolicies"), "{response}");
+}
+
+#[tokio::test]
+async fn what_is_no_review_is_refused_in_words() {
+    let answer = Webhook::new(world::index(1)).validate("rubbish".into()).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+}

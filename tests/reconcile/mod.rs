@@ -1,0 +1,7 @@
+//! From a commit to what is enforced, and what the statuses say of it.
+
+mod bad_input;
+mod lifecycle;
+mod resources;
+mod signatures;
+mod tenant;

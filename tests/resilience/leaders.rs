@@ -1,0 +1,137 @@
+//! Two replicas: one leads, the other takes over, and two that both think they lead do no harm.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::support::{History, Random, Site, until};
+use crate::cluster::{Cluster, Controller, ControllerOptions};
+
+/// Duration of the Lease.
+const LEASE: Duration = Duration::from_secs(15);
+const WORKSPACES: usize = 20;
+
+async fn two_replicas() -> (Site, Controller, Controller) {
+    let site = Site::new(Cluster::options()).await;
+    let a = ControllerOptions::new("a").start(&site.cluster).await;
+    site.led_by("a").await;
+    let b = ControllerOptions::new("b").start(&site.cluster).await;
+    commit(&site, "1").await;
+    enforced(&site, "1").await;
+    (site, a, b)
+}
+
+async fn commit(site: &Site, version: &str) {
+    let documents: Vec<Value> =
+        (0..WORKSPACES).map(|number| site.document(&format!("ws_{number}"), version, &[version])).collect();
+    site.commit(&documents).await;
+}
+
+async fn enforced(site: &Site, version: &str) {
+    for number in 0..WORKSPACES {
+        site.enforced(&format!("ws-{number}"), version).await;
+    }
+}
+
+/// Waits until the leader has just renewed its Lease. Returns when that was.
+async fn renewed(site: &Site) -> Timestamp {
+    let (_, _, before) = site.lease().await;
+    until("the Lease is renewed", async || {
+        let (_, _, now) = site.lease().await;
+        if now == before { Err(now) } else { Ok(()) }
+    })
+    .await;
+    site.lease().await.2.unwrap()
+}
+
+fn after(time: Timestamp, pause: Duration) -> Timestamp {
+    time.checked_add(jiff::SignedDuration::try_from(pause).unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_told_to_stop_hands_over_at_once() {
+    let (site, mut a, b) = two_replicas().await;
+    // right after a renewal, so that waiting the Lease out would take its whole duration
+    let renewal = renewed(&site).await;
+    assert!(a.terminate().await.success(), "{}", a.log());
+    site.led_by("b").await;
+    let (_, taken, _) = site.lease().await;
+    assert!(taken.unwrap() < after(renewal, LEASE), "renewed at {renewal}, taken over only at {taken:?}");
+    commit(&site, "2").await;
+    enforced(&site, "2").await;
+    drop(b);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_killed_is_replaced_when_its_lease_is_over() {
+    let (site, mut a, b) = two_replicas().await;
+    let renewal = renewed(&site).await;
+    a.kill();
+    commit(&site, "2").await;
+    let start = Instant::now();
+    site.led_by("b").await;
+    println!("taken over {} ms after the kill", start.elapsed().as_millis());
+    let (_, taken, _) = site.lease().await;
+    let slack = Duration::from_secs(5); // a busy machine
+    assert!(taken.unwrap() < after(renewal, LEASE + slack), "renewed at {renewal}, taken over only at {taken:?}");
+    enforced(&site, "2").await;
+    // and a restart of the one that leads now takes its own Lease back at once
+    let mut b = b;
+    b.kill();
+    let killed = Timestamp::now();
+    b.start_again();
+    until("b leads again", async || {
+        let (holder, _, renewal) = site.lease().await;
+        if holder.as_deref() == Some("b") && renewal > Some(killed) { Ok(()) } else { Err((holder, renewal)) }
+    })
+    .await;
+    let (_, _, renewal) = site.lease().await;
+    assert!(renewal.unwrap() < after(killed, LEASE), "killed at {killed}, leads again only at {renewal:?}");
+    b.ready().await;
+    site.at_rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_was_paused_and_deposed_writes_nothing_wrong_when_it_wakes() {
+    let (site, a, b) = two_replicas().await;
+    let history = History::record(&site.client);
+    let mut random = Random::new();
+    // paused in the middle of writing a commit, then two more come
+    commit(&site, "2").await;
+    let first = history.writes();
+    let writes = usize::try_from(1 + random.below(40)).unwrap();
+    until("some of the commit is written", async || {
+        if history.writes() >= first + writes { Ok(()) } else { Err(history.writes() - first) }
+    })
+    .await;
+    a.signal(Signal::STOP);
+    commit(&site, "3").await;
+    site.led_by("b").await;
+    enforced(&site, "3").await;
+    commit(&site, "4").await;
+    enforced(&site, "4").await;
+    a.signal(Signal::CONT);
+    let rest = site.at_rest().await;
+    site.stays_at(&rest, Duration::from_secs(5), "with both replicas running").await;
+    assert_eq!(history.faults(), Vec::<String>::new());
+    site.led_by("b").await;
+    enforced(&site, "4").await;
+    commit(&site, "5").await;
+    enforced(&site, "5").await;
+    assert_eq!(history.faults(), Vec::<String>::new());
+    drop((a, b));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_lease_is_made_again_and_one_replica_leads() {
+    let (site, a, b) = two_replicas().await;
+    let namespace = crate::cluster::controller::NAMESPACE;
+    site.cluster.kubectl(["delete", "lease", "sekuire-policy-controller", "-n", namespace]).await.ok();
+    until("somebody leads", async || site.lease().await.0.map(drop).ok_or("nobody")).await;
+    commit(&site, "2").await;
+    enforced(&site, "2").await;
+    site.at_rest().await;
+    drop((a, b));
+}

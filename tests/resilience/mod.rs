@@ -1,0 +1,10 @@
+//! What happens when somebody tampers, or something dies: what is enforced stays enforced, and everything comes back to
+//! where it was, once and for all.
+
+mod kills;
+mod leaders;
+mod leftovers;
+mod probes;
+mod support;
+mod tamper;
+mod tampering;
