@@ -28,7 +28,7 @@ pub struct Mark {
 impl From<&PolicyLedgerSpec> for Mark {
     fn from(spec: &PolicyLedgerSpec) -> Self {
         Mark {
-            version: spec.version.clone(),
+            version: spec.version,
             digest: spec.digest.clone(),
             policy_id: spec.policy_id.clone(),
             lifecycle: spec.lifecycle,
@@ -39,7 +39,7 @@ impl From<&PolicyLedgerSpec> for Mark {
 impl From<&VerifiedPolicy> for Mark {
     fn from(policy: &VerifiedPolicy) -> Self {
         Mark {
-            version: policy.version().clone(),
+            version: *policy.version(),
             digest: policy.digest().to_owned(),
             policy_id: policy.policy_id().to_owned(),
             lifecycle: policy.status(),
@@ -75,7 +75,7 @@ pub struct Held {
 /// the policy has expired nor that its version was reached.
 ///
 /// # Errors
-/// The refusal of [`policy::verify`]. `KeyExpired` and `PolicyExpired` only when it never held at all.
+/// The refusal of [`policy::verify()`]. `KeyExpired` and `PolicyExpired` only when it never held at all.
 pub fn authenticate(document: Document, keys: &KeyRing, now: Timestamp) -> Result<VerifiedPolicy, Refusal> {
     let key_ends = keys.get(document.signing_key_id()).and_then(|key| key.not_after);
     let ends = [key_ends, document.expires_at()].into_iter().flatten().min();

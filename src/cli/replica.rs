@@ -171,7 +171,7 @@ async fn lease(
         match task.await {
             Ok(Ok(_)) => {}
             other => {
-                tracing::warn!(released = ?other.map(|result| result.map(|_| ())), "the Lease could not be released")
+                tracing::warn!(released = ?other.map(|result| result.map(|_| ())), "the Lease could not be released");
             }
         }
         sender.closed().await;

@@ -14,6 +14,9 @@ use super::watch::{Seen, list_watch};
 use crate::admission::index::{PolicyIndex, Watched};
 use crate::api::{PolicyLedger, PolicyRepository, SigningKey, WORKSPACE_LABEL, WorkspacePolicy};
 
+/// `PolicyRepository` objects by name; `None` until they were listed.
+pub type Repositories = Option<Arc<HashMap<String, Arc<PolicyRepository>>>>;
+
 /// What the watches of one replica bring.
 #[derive(Clone)]
 pub struct Caches {
@@ -23,8 +26,8 @@ pub struct Caches {
     pub keys: Arc<Mutex<Keys>>,
     /// Counts changes of the keys.
     pub keys_changed: Receiver<u64>,
-    /// All `PolicyRepository` objects; `None` until they were listed.
-    pub repositories: Receiver<Option<Arc<HashMap<String, Arc<PolicyRepository>>>>>,
+    /// All `PolicyRepository` objects.
+    pub repositories: Receiver<Repositories>,
 }
 
 /// Starts the watches in `tasks`. They run for ever.
@@ -117,7 +120,7 @@ async fn signing_keys(client: Client, index: Arc<PolicyIndex>, keys: Arc<Mutex<K
     .await;
 }
 
-async fn policy_repositories(client: Client, sender: Sender<Option<Arc<HashMap<String, Arc<PolicyRepository>>>>>) {
+async fn policy_repositories(client: Client, sender: Sender<Repositories>) {
     let mut all: HashMap<String, Arc<PolicyRepository>> = HashMap::new();
     let mut listed = false;
     list_watch(Api::<PolicyRepository>::all(client), |seen| {

@@ -342,7 +342,7 @@ impl Leader {
         let same = view.ledger.as_ref().filter(|ledger| ledger.mark == base.mark);
         let spec = PolicyLedgerSpec {
             workspace,
-            version: base.mark.version.clone(),
+            version: base.mark.version,
             digest: base.mark.digest.clone(),
             policy_id: base.mark.policy_id.clone(),
             lifecycle: base.mark.lifecycle,

@@ -63,7 +63,7 @@ fn object(policy: &Arc<VerifiedPolicy>) -> ObjectView {
 fn ledger(policy: &VerifiedPolicy) -> LedgerView {
     let spec = PolicyLedgerSpec {
         workspace: "ws_a".into(),
-        version: policy.version().clone(),
+        version: *policy.version(),
         digest: policy.digest().into(),
         policy_id: policy.policy_id().into(),
         lifecycle: policy.status(),

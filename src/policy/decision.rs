@@ -90,7 +90,8 @@ pub enum Enforced<'a> {
 #[must_use]
 pub fn decide(subject: &Subject<'_>, enforced: Enforced<'_>, agent: &AgentSpec, now: Timestamp) -> Decision {
     let Some(workspace) = subject.workspace else {
-        return Decision::refused(None, unbound(subject));
+        let violations = unbound(subject).0;
+        return Decision { allowed: false, policy: None, violations, warnings: Vec::new() };
     };
     let mut report = Report(Vec::new());
     if let Some(claimed) = agent.workspace.as_deref().filter(|claimed| *claimed != workspace) {
@@ -170,12 +171,6 @@ impl Report {
             quoted(workspace)
         );
         self.add(rule, NAMESPACE, subject.namespace, "", message);
-    }
-}
-
-impl Decision {
-    fn refused(policy: Option<PolicyRef>, report: Report) -> Decision {
-        Decision { allowed: false, policy, violations: report.0, warnings: Vec::new() }
     }
 }
 

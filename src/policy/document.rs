@@ -145,7 +145,7 @@ impl Document {
     pub fn parse(bytes: &[u8], format: Format) -> Result<Document, Fault> {
         let text = text(bytes)?;
         let value = tree(text, format)?;
-        checked(&value, true).map_err(|problem| located(problem, text, format))?;
+        schema::check(&value, true).map_err(|problem| located(problem, text, format))?;
         Document::of_checked(value)
     }
 
@@ -155,7 +155,7 @@ impl Document {
     /// The first fault, without a line.
     pub fn from_value(value: Value) -> Result<Document, Fault> {
         bounded(&value)?;
-        checked(&value, true)?;
+        schema::check(&value, true)?;
         Document::of_checked(value)
     }
 
@@ -169,7 +169,10 @@ impl Document {
                 hash: text("hash")?.into(),
                 version: text("version")?.parse().ok()?,
                 status: Status::from_word(text("status")?)?,
-                expires_at: text("expires_at").and_then(time::parse),
+                expires_at: match text("expires_at") {
+                    Some(text) => Some(time::parse(text)?),
+                    None => None,
+                },
             })
         };
         match header() {
@@ -255,7 +258,7 @@ pub fn parse_unsigned(bytes: &[u8], format: Format) -> Result<Value, Fault> {
     if let Value::Object(members) = &mut judged {
         members.retain(|name, _| !FILLED_IN.contains(&name.as_str()));
     }
-    checked(&judged, false).map_err(|problem| located(problem, text, format))?;
+    schema::check(&judged, false).map_err(|problem| located(problem, text, format))?;
     Ok(value)
 }
 
@@ -266,7 +269,7 @@ const FILLED_IN: [&str; 7] =
 /// Holds a value against everything that is asked of a document that may still lack what signing adds.
 pub(in crate::policy) fn check_unsigned(value: &Value) -> Result<(), Fault> {
     bounded(value)?;
-    Ok(checked(value, false)?)
+    Ok(schema::check(value, false)?)
 }
 
 fn whole(message: String) -> Fault {
@@ -300,8 +303,7 @@ fn tree(text: &str, format: Format) -> Result<Value, Fault> {
     }
 }
 
-/// The bound on what was not read as JSON text: the size that it has as such. Bounds the depth too, with a parser's
-/// own limit in mind: whoever made the value has already recursed through it.
+/// The bound on what was not read as JSON text: the size that it has as such.
 fn bounded(value: &Value) -> Result<(), Fault> {
     let mut counter = Counter(0);
     match serde_json::to_writer(&mut counter, value) {
@@ -321,10 +323,6 @@ impl std::io::Write for Counter {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
-}
-
-fn checked(value: &Value, signed: bool) -> Result<(), Problem> {
-    schema::check(value, signed)
 }
 
 fn located(problem: Problem, text: &str, format: Format) -> Fault {

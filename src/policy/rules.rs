@@ -220,7 +220,8 @@ impl<'a> Section<'a> {
         self.get(name).and_then(Value::as_u64)
     }
 
-    /// A list, which is something else when present and empty than when absent.
+    /// A list, which is something else when present and empty than when absent. That no entry is lost is known: parsing
+    /// refused the document unless each reads, by these same functions.
     fn list<T>(self, name: &str, entry: impl Fn(&'a Value) -> Option<T>) -> Option<Box<[T]>> {
         Some(self.get(name)?.as_array()?.iter().filter_map(entry).collect())
     }

@@ -71,10 +71,13 @@ async fn api_server(shell: &Shell) -> Step {
 
 async fn repository(shell: &Shell) -> Step {
     shell.say("The platform team's Git repository: a copy of policies-example. It makes a key of its own, and signs.");
-    shell.run("sekuire key generate --out ../private").await?.shows("key_")?;
-    files::trust_key(shell).await?;
+    shell
+        .run("sekuire key generate --out ../private --workspace ws_payments --workspace ws_research")
+        .await?
+        .shows("key_")?;
+    shell.run("cp ../private/key_*.yaml keys/platform-2026.yaml").await?;
     let sign = "sekuire policy sign policies/payments/policy.json policies/payments/next.json \
-                policies/research/policy.yaml --key ../private/key.pem --drop-comments";
+                policies/research/policy.yaml --key ../private/key_*.pem --drop-comments";
     shell.run(sign).await?;
     let validate = format!("sekuire policy validate --file {POLICY} --trust keys/platform-2026.yaml");
     shell.run(&validate).await?.shows("Verified")?;
@@ -126,7 +129,7 @@ async fn admission(shell: &Shell) -> Step {
 async fn new_version(shell: &Shell) -> Step {
     shell.say("A new version approves the tool of the last one. It is signed and pushed; that is all.");
     files::approve_tool(shell);
-    shell.run(&format!("sekuire policy sign {POLICY} --key ../private/key.pem")).await?;
+    shell.run(&format!("sekuire policy sign {POLICY} --key ../private/key_*.pem")).await?;
     shell.run(&format!("git --no-pager diff --unified=0 {POLICY}")).await?.shows("refund_create")?;
     shell.run("git commit --quiet -am 'Approve refund_create for payments'").await?;
     shell.run("git push --quiet").await?;

@@ -7,10 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{
-    NEXT_VERSION, POLICY,
-    shell::{Broken, Shell},
-};
+use crate::{NEXT_VERSION, POLICY, shell::Shell};
 
 /// Copies `policies-example` into `folder`, beside an empty bare repository that it will be pushed to. Returns the copy.
 pub(crate) fn prepare(folder: &Path) -> PathBuf {
@@ -27,15 +24,6 @@ pub(crate) fn prepare(folder: &Path) -> PathBuf {
             .replace("interval: 1m", "interval: 1s")
     });
     copy
-}
-
-/// Puts the public half of the new key in the place of the one that policies-example was signed with.
-pub(crate) async fn trust_key(shell: &Shell) -> Result<(), Broken> {
-    let manifest =
-        "sekuire key manifest ../private/key.pem --name platform-2026 --workspace ws_payments --workspace ws_research";
-    let manifest = shell.quiet(manifest).await?;
-    edit(shell.folder(), "keys/platform-2026.yaml", |_| manifest.clone());
-    Ok(())
 }
 
 /// Approves the tool that `refund-helper` was refused for, under the next version.

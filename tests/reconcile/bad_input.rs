@@ -11,16 +11,18 @@ use super::tenant::{Tenant, eventually};
 async fn every_file_that_is_no_document_is_named_with_its_reason_and_the_rest_goes_on() {
     let team = Tenant::new().await;
     let good = team.active("good", "1", "shell_exec");
-    let with = |text: &str| good.replacen('{', text, 1);
+    // a refused file that names a workspace is told in that workspace's status too: so not the good one's
+    let bad = team.active("bad", "1", "shell_exec");
+    let with = |text: &str| bad.replacen('{', text, 1);
     let files: Vec<(&str, Vec<u8>, &str)> = vec![
         ("binary.json", vec![0x7f, b'E', b'L', b'F', 0, 1, 2, 255], "UTF-8"),
-        ("bom.json", format!("\u{feff}{good}").into_bytes(), "byte order mark"),
+        ("bom.json", format!("\u{feff}{bad}").into_bytes(), "byte order mark"),
         ("duplicate.json", with("{\"version\": \"1\",").into_bytes(), "version"),
         ("empty.json", Vec::new(), ""),
         ("huge.json", vec![b' '; 50 << 20], "52428800"),
-        ("misspelt.json", good.replace("denied_tools", "denied_tool").into_bytes(), "denied_tools"),
+        ("misspelt.json", bad.replace("denied_tools", "denied_tool").into_bytes(), "denied_tools"),
         ("null.json", with("{\"expires_at\": null,").into_bytes(), "null"),
-        ("trailing.json", format!("{good} x").into_bytes(), ""),
+        ("trailing.json", format!("{bad} x").into_bytes(), ""),
         ("anchor.yaml", b"policy_id: &a x\n".to_vec(), "anchor"),
         ("second.yml", b"a: b\n---\nc: d\n".to_vec(), ""),
     ];

@@ -274,8 +274,7 @@ impl History {
         let policies = follow(client.clone(), recorded.clone(), |policy: &WorkspacePolicy| {
             policy.spec.document["version"].as_str().and_then(|version| version.parse().ok())
         });
-        let ledgers =
-            follow(client.clone(), recorded.clone(), |ledger: &PolicyLedger| Some(ledger.spec.version.clone()));
+        let ledgers = follow(client.clone(), recorded.clone(), |ledger: &PolicyLedger| Some(ledger.spec.version));
         History { recorded, tasks: [tokio::spawn(policies), tokio::spawn(ledgers)] }
     }
 
@@ -310,7 +309,7 @@ where
             let mut recorded = recorded.lock().unwrap();
             recorded.writes += 1;
             let Some(now) = version(&object) else { continue };
-            if let Some(before) = recorded.versions.insert(name.clone(), now.clone()).filter(|before| *before > now) {
+            if let Some(before) = recorded.versions.insert(name.clone(), now).filter(|before| *before > now) {
                 recorded.faults.push(format!("{name} went from {before} to {now}"));
             }
         }

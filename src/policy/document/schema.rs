@@ -228,8 +228,11 @@ fn walk_object(
 }
 
 fn unknown(name: &str, members: &[Member]) -> String {
+    // Comparing costs the product of the lengths; a name much longer than any known one resembles none.
+    let short = name.len() <= 128;
     let nearest = members
         .iter()
+        .filter(|_| short)
         .map(|m| (strsim::damerau_levenshtein(&name.to_lowercase(), m.name), m.name))
         .filter(|(distance, known)| *distance <= known.len().max(name.chars().count()) / 3 + 1)
         .min();
