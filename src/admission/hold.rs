@@ -119,7 +119,7 @@ pub fn follow(held: Option<Held>, object: Option<Held>, mark: Option<&Mark>, now
 }
 
 /// What is said of a workspace without an enforced policy.
-pub fn why_not(held: Option<&Held>, object: Option<&Refusal>, workspace: &str) -> String {
+pub fn why_not(held: Option<&Held>, object: Option<&Refusal>) -> String {
     match (held, object) {
         (Some(Held { policy, refused: Some(refusal), .. }), _) => format!(
             "policy {} version {} is not enforced: {}: {}",
@@ -132,8 +132,8 @@ pub fn why_not(held: Option<&Held>, object: Option<&Refusal>, workspace: &str) -
             format!("policy {} was archived in version {}", held.policy.policy_id(), held.policy.version())
         }
         (None, Some(refusal)) => {
-            format!("the WorkspacePolicy of {workspace} is not enforceable: {}: {}", refusal.reason, refusal.message)
+            format!("its WorkspacePolicy is not enforceable: {}: {}", refusal.reason, refusal.message)
         }
-        (None, None) => format!("workspace {workspace} has no policy: commit one that is signed and active"),
+        (None, None) => "none was ever accepted".to_owned(),
     }
 }

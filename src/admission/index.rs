@@ -155,10 +155,7 @@ impl PolicyIndex {
     /// What agents of a workspace are held to.
     pub fn enforced(&self, workspace: &str) -> Enforced {
         let enforced = self.enforced.read().unwrap_or_else(PoisonError::into_inner);
-        enforced
-            .get(workspace)
-            .cloned()
-            .unwrap_or_else(|| Enforced::None { why: hold::why_not(None, None, workspace).into() })
+        enforced.get(workspace).cloned().unwrap_or_else(|| Enforced::None { why: hold::why_not(None, None).into() })
     }
 
     /// Whether requests may be answered from here.
@@ -407,9 +404,8 @@ fn conclusion(view: &WorkspaceView) -> Enforced {
         let commit = source.as_ref().map(|source| Arc::from(source.commit.as_str()));
         return Enforced::Policy { policy: policy.clone(), commit };
     }
-    let workspace = workspace_of(view).unwrap_or_default();
     let refusal = view.object.as_ref().and_then(|object| object.verdict.as_ref().err());
-    Enforced::None { why: hold::why_not(view.held.as_ref(), refusal, &workspace).into() }
+    Enforced::None { why: hold::why_not(view.held.as_ref(), refusal).into() }
 }
 
 fn retry_at(view: &WorkspaceView) -> Option<Timestamp> {

@@ -225,7 +225,7 @@ impl Keeper {
 
     async fn report(&self, object: &ValidatingWebhookConfiguration, change: &Change) {
         let name = &self.registration.name;
-        let mut about = object.object_ref(&());
+        let about = object.object_ref(&());
         match change {
             Change::Registered => {
                 tracing::info!(name, "webhook registered");
@@ -233,8 +233,6 @@ impl Keeper {
             }
             Change::Restored(what) => {
                 tracing::warn!(name, what, "webhook configuration put back");
-                // Events of one object and reason are counted in one that keeps its first note: tell the fields apart.
-                about.field_path = Some(what.clone());
                 self.events.warning(about, "WebhookRestored", format!("put back: {what}")).await;
             }
             Change::Authority => tracing::info!(name, "caBundle of the webhook configuration brought up to date"),

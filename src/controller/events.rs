@@ -1,5 +1,8 @@
 //! Events: one for each revision and reason, for people who look with `kubectl describe` and `kubectl events`.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -7,17 +10,38 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 /// Publishes Events. One that cannot be published is logged: it never stops the work that it tells of.
 #[derive(Clone)]
 pub struct Events {
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
+    /// The last note of each object and reason, and what published it. A recorder folds all Events of one object and
+    /// reason into the first and keeps that one's note; so one that says the same again is left to the same recorder,
+    /// and one that says something new gets a new one.
+    last: Arc<Mutex<HashMap<String, (String, Recorder)>>>,
 }
 
 /// The API server refuses longer notes.
 const LONGEST_NOTE: usize = 1000;
+/// Objects and reasons that are remembered at most.
+const MOST: usize = 20_000;
 
 impl Events {
     /// `identity` names this replica.
     pub fn new(client: Client, identity: &str) -> Self {
         let reporter = Reporter { controller: crate::api::FIELD_MANAGER.into(), instance: Some(identity.into()) };
-        Events { recorder: Recorder::new(client, reporter) }
+        Events { client, reporter, last: Arc::default() }
+    }
+
+    fn recorder(&self, about: &ObjectReference, reason: &str, note: &str) -> Recorder {
+        let key = format!("{:?}/{:?}/{reason}", about.kind, about.name);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, recorder)) = last.get(&key).filter(|(said, _)| said == note) {
+            return recorder.clone();
+        }
+        if last.len() >= MOST {
+            last.clear();
+        }
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        last.insert(key, (note.to_owned(), recorder.clone()));
+        recorder
     }
 
     /// Reference to a `WorkspacePolicy`.
@@ -46,6 +70,7 @@ impl Events {
             note.truncate(end);
             note.push('…');
         }
+        let recorder = self.recorder(&about, reason, &note);
         let event = Event {
             type_,
             reason: reason.to_owned(),
@@ -53,7 +78,7 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, &about).await {
+        if let Err(error) = recorder.publish(&event, &about).await {
             tracing::warn!(%error, %reason, "event could not be published");
         }
     }
