@@ -169,14 +169,16 @@ impl PolicyIndex {
         self.liveness.ready(|| self.gap())
     }
 
-    /// A workspace that has a mark, but nothing that is held: its object is damaged or missing, and the leader is about
-    /// to put it back.
+    /// A workspace that has a mark, or a namespace, but nothing that is held: its object or its mark is damaged or
+    /// missing, and the leader is about to put it back.
     fn gap(&self) -> Option<String> {
+        let bound = self.bindings.workspaces();
         let state = self.lock();
-        let gap = |view: &WorkspaceView| {
-            view.held.is_none() && view.ledger.is_some() && !view.object.as_ref().is_some_and(withdrawn)
-        };
-        state.entries.iter().find(|(_, view)| gap(view)).map(|(name, _)| name.clone())
+        let gap = |view: &WorkspaceView| view.held.is_none() && !view.object.as_ref().is_some_and(withdrawn);
+        let marked = state.entries.iter().find(|(_, view)| view.ledger.is_some() && gap(view));
+        let marked = marked.map(|(name, _)| name.clone());
+        let unknown = |name: &String| state.entries.get(name).is_none_or(gap);
+        marked.or_else(|| bound.iter().map(|workspace| object_name(workspace)).find(unknown))
     }
 
     /// A `WorkspacePolicy` was created or changed.
