@@ -17,7 +17,7 @@ use super::liveness::Liveness;
 pub use super::liveness::Watched;
 use crate::api::workspace_policy::{Source, WorkspacePolicyStatus};
 use crate::api::{PolicyLedger, PolicyLedgerSpec, WorkspacePolicy, object_name};
-use crate::policy::{Document, KeyRing, Refusal, Status, VerifiedPolicy};
+use crate::policy::{Document, KeyRing, Refusal, Status, VerifiedPolicy, Version};
 
 /// What a workspace's agents are held to.
 #[derive(Clone, Debug)]
@@ -82,6 +82,11 @@ impl ObjectView {
         }
     }
 
+    /// Whether it holds the document of another workspace than it says.
+    pub fn of_another(&self) -> bool {
+        self.verdict.as_ref().is_ok_and(|policy| policy.workspace_id() != self.workspace)
+    }
+
     fn text(&self) -> Arc<str> {
         match (&self.verdict, &self.refused_document) {
             (_, Some(text)) => text.clone(),
@@ -113,6 +118,8 @@ pub struct WorkspaceView {
     pub ledger: Option<LedgerView>,
     /// What this replica holds.
     pub held: Option<Held>,
+    /// The highest version that this replica ever saw marked: a mark below it was lowered by somebody.
+    pub marked: Option<Version>,
 }
 
 #[derive(Default)]
@@ -232,7 +239,9 @@ impl PolicyIndex {
             mark: Mark::from(&ledger.spec),
             spec: ledger.spec,
         };
-        state.entries.entry(name.clone()).or_default().ledger = Some(view);
+        let entry = state.entries.entry(name.clone()).or_default();
+        entry.marked = entry.marked.max(Some(view.mark.version));
+        entry.ledger = Some(view);
         self.settle(&mut state, &name, now);
     }
 

@@ -194,6 +194,10 @@ impl Leader {
         let plan = plan::plan(&view, &candidates);
         self.write_object(name, &view, &plan, &candidates, fresh).await?;
         self.still_leading(name)?;
+        if let Some(object) = view.object.as_ref().filter(|object| plan.base.is_none() && object.of_another()) {
+            self.delete_misnamed(name, object).await?;
+            return Ok(Vec::new());
+        }
         let view = self.index.view(name);
         self.write_mark(name, &view, &plan).await?;
         self.still_leading(name)?;
@@ -242,14 +246,15 @@ impl Leader {
 
     /// A second object of a workspace, which no replica looks at.
     async fn delete_misnamed(&self, name: &str, object: &ObjectView) -> Result<(), WorkspaceError> {
-        let proper = object_name(&object.workspace);
+        let workspace = object.verdict.as_ref().map_or(object.workspace.as_str(), |policy| policy.workspace_id());
+        let proper = object_name(workspace);
         let params = DeleteParams::default().preconditions(Preconditions {
             uid: Some(object.uid.clone()),
             resource_version: Some(object.resource_version.clone()),
         });
         self.policies().delete(name, &params).await.map_err(WorkspaceError::api("delete WorkspacePolicy", name))?;
-        tracing::warn!(policy = %name, workspace = %object.workspace, "deleted a second object of a workspace");
-        let note = format!("WorkspacePolicy {name} was deleted: workspace {} has the object {proper}", object.workspace);
+        tracing::warn!(policy = %name, workspace, "deleted a second object of a workspace");
+        let note = format!("WorkspacePolicy {name} was deleted: workspace {workspace} has the object {proper}");
         self.events.warning(Events::policy(&proper, None), "Restored", note).await;
         Ok(())
     }
@@ -394,11 +399,7 @@ impl Leader {
             }
         };
         let written = written.map_err(WorkspaceError::api("write PolicyLedger", name))?;
-        let lost = view
-            .ledger
-            .as_ref()
-            .is_none_or(|ledger| ledger.mark.version >= base.mark.version || base.place == Place::Held);
-        if lost && view.held.is_some() {
+        if view.marked.is_some_and(|marked| marked >= base.mark.version) {
             tracing::warn!(policy = %base.mark.policy_id, version = %base.mark.version, "mark put back");
             let note = format!(
                 "the PolicyLedger was changed or deleted by somebody else; its mark {} was put back",
