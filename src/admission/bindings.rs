@@ -49,6 +49,12 @@ impl Bindings {
         }
     }
 
+    /// All workspaces that have a namespace.
+    pub fn workspaces(&self) -> HashSet<Arc<str>> {
+        let labels = self.labels.read().unwrap_or_else(PoisonError::into_inner);
+        labels.values().flatten().cloned().collect()
+    }
+
     /// A namespace was seen, with this label.
     pub fn set(&self, namespace: &str, workspace: Option<&str>) {
         let label = workspace.map(Arc::from);

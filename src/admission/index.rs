@@ -17,7 +17,7 @@ use super::liveness::Liveness;
 pub use super::liveness::Watched;
 use crate::api::workspace_policy::{Source, WorkspacePolicyStatus};
 use crate::api::{PolicyLedger, PolicyLedgerSpec, WorkspacePolicy, object_name};
-use crate::policy::{Document, KeyRing, Refusal, Status, VerifiedPolicy};
+use crate::policy::{Document, KeyRing, Refusal, Status, VerifiedPolicy, Version};
 
 /// What a workspace's agents are held to.
 #[derive(Clone, Debug)]
@@ -82,6 +82,11 @@ impl ObjectView {
         }
     }
 
+    /// Whether it holds the document of another workspace than it says.
+    pub fn of_another(&self) -> bool {
+        self.verdict.as_ref().is_ok_and(|policy| policy.workspace_id() != self.workspace)
+    }
+
     fn text(&self) -> Arc<str> {
         match (&self.verdict, &self.refused_document) {
             (_, Some(text)) => text.clone(),
@@ -113,6 +118,8 @@ pub struct WorkspaceView {
     pub ledger: Option<LedgerView>,
     /// What this replica holds.
     pub held: Option<Held>,
+    /// The highest version that this replica ever saw marked: a mark below it was lowered by somebody.
+    pub marked: Option<Version>,
 }
 
 #[derive(Default)]
@@ -166,14 +173,16 @@ impl PolicyIndex {
         self.liveness.ready(|| self.gap())
     }
 
-    /// A workspace that has a mark, but nothing that is held: its object is damaged or missing, and the leader is about
-    /// to put it back.
+    /// A workspace that has a mark, or a namespace, but nothing that is held: its object or its mark is damaged or
+    /// missing, and the leader is about to put it back.
     fn gap(&self) -> Option<String> {
+        let bound = self.bindings.workspaces();
         let state = self.lock();
-        let gap = |view: &WorkspaceView| {
-            view.held.is_none() && view.ledger.is_some() && !view.object.as_ref().is_some_and(withdrawn)
-        };
-        state.entries.iter().find(|(_, view)| gap(view)).map(|(name, _)| name.clone())
+        let gap = |view: &WorkspaceView| view.held.is_none() && !view.object.as_ref().is_some_and(withdrawn);
+        let marked = state.entries.iter().find(|(_, view)| view.ledger.is_some() && gap(view));
+        let marked = marked.map(|(name, _)| name.clone());
+        let unknown = |name: &String| state.entries.get(name).is_none_or(gap);
+        marked.or_else(|| bound.iter().map(|workspace| object_name(workspace)).find(unknown))
     }
 
     /// A `WorkspacePolicy` was created or changed.
@@ -227,7 +236,9 @@ impl PolicyIndex {
             mark: Mark::from(&ledger.spec),
             spec: ledger.spec,
         };
-        state.entries.entry(name.clone()).or_default().ledger = Some(view);
+        let entry = state.entries.entry(name.clone()).or_default();
+        entry.marked = entry.marked.max(Some(view.mark.version));
+        entry.ledger = Some(view);
         self.settle(&mut state, &name, now);
     }
 

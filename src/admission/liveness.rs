@@ -26,7 +26,11 @@ const ALL: [(Watched, &str); 4] = [
 /// The API server sends a bookmark about once a minute: a watch that is silent for longer than this is dead.
 const SILENCE: Duration = Duration::from_secs(300);
 
-/// How long a fresh replica waits for the leader to put a damaged object back, before it serves without it.
+/// How long a fresh replica only listens. What it listed first may be what somebody tampered with a moment ago, mark and
+/// object both: the leader is about to put that back, and what is held since never goes down again.
+const LISTEN: Duration = Duration::from_secs(1);
+
+/// How long a fresh replica waits for what is still missing or unconfirmed, before it serves without it.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What is known of the watches.
@@ -39,6 +43,8 @@ pub struct Liveness {
     complete_since: AtomicU64,
     /// Nothing more to wait for at the start.
     settled: AtomicBool,
+    /// This replica leads: nobody but itself puts anything back.
+    leads: AtomicBool,
 }
 
 impl Default for Liveness {
@@ -49,6 +55,7 @@ impl Default for Liveness {
             last: Default::default(),
             complete_since: AtomicU64::new(0),
             settled: AtomicBool::new(false),
+            leads: AtomicBool::new(false),
         }
     }
 }
@@ -63,6 +70,35 @@ impl Liveness {
     pub fn complete(&self, watched: Watched) {
         self.heard(watched);
         self.complete[watched as usize].store(true, Ordering::Release);
+        if self.listed().is_ok() {
+            let now = self.elapsed().max(1);
+            // only the first time counts
+            let _ = self.complete_since.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+
+    /// This replica has begun to lead: until it has looked at Git, nobody but itself could say that what it found in the
+    /// cluster is what was accepted.
+    pub fn leads(&self) {
+        self.leads.store(true, Ordering::Release);
+    }
+
+    /// This replica leads, and has put everything where Git and the marks want it.
+    pub fn confirmed(&self) {
+        self.settled.store(true, Ordering::Release);
+    }
+
+    /// Whether every cache is complete.
+    ///
+    /// # Errors
+    /// Which one is not.
+    pub fn listed(&self) -> Result<(), String> {
+        for (watched, name) in ALL {
+            if !self.complete[watched as usize].load(Ordering::Acquire) {
+                return Err(format!("waiting for the first list of {name}"));
+            }
+        }
+        Ok(())
     }
 
     /// Ready when every cache is complete and no watch is silent. `gap` names something that is missing, but about to be
@@ -71,11 +107,7 @@ impl Liveness {
     /// # Errors
     /// What is being waited for.
     pub fn ready(&self, gap: impl FnOnce() -> Option<String>) -> Result<(), String> {
-        for (watched, name) in ALL {
-            if !self.complete[watched as usize].load(Ordering::Acquire) {
-                return Err(format!("waiting for the first list of {name}"));
-            }
-        }
+        self.listed()?;
         let now = self.elapsed();
         for (watched, name) in ALL {
             let silent = Duration::from_millis(now.saturating_sub(self.last[watched as usize].load(Ordering::Relaxed)));
@@ -90,14 +122,18 @@ impl Liveness {
         if self.settled.load(Ordering::Acquire) {
             return Ok(());
         }
-        let since = match self.complete_since.compare_exchange(0, now.max(1), Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => now,
-            Err(since) => since,
-        };
-        if Duration::from_millis(now.saturating_sub(since)) < GRACE
-            && let Some(name) = gap()
-        {
-            return Err(format!("waiting for WorkspacePolicy {name} to be put back"));
+        let since = self.complete_since.load(Ordering::Acquire);
+        let listening = Duration::from_millis(now.saturating_sub(since));
+        if listening < LISTEN {
+            return Err("listening for what is being put back just now".to_owned());
+        }
+        if listening < GRACE {
+            if self.leads.load(Ordering::Acquire) {
+                return Err("leading, and waiting for the first look at the repositories".to_owned());
+            }
+            if let Some(name) = gap() {
+                return Err(format!("waiting for WorkspacePolicy {name} to be put back"));
+            }
         }
         self.settled.store(true, Ordering::Release);
         Ok(())

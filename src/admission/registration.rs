@@ -23,6 +23,7 @@ use super::certificates::Certificates;
 use super::server::VALIDATE_PATH;
 use crate::api::{FIELD_MANAGER, GROUP};
 use crate::controller::events::Events;
+use crate::controller::lease::Leading;
 
 /// The name of the configuration unless told otherwise.
 pub const CONFIGURATION_NAME: &str = "sekuire-policy-controller";
@@ -117,12 +118,12 @@ impl Registration {
     }
 }
 
-/// Keeps the configuration until `shutdown`: watches it in every replica, writes it while `leader` is true.
+/// Keeps the configuration until `shutdown`: watches it in every replica, writes it while this replica leads.
 pub async fn run(
     client: Client,
     registration: Registration,
     certificates: Arc<Certificates>,
-    leader: watch::Receiver<bool>,
+    leader: Leading,
     events: Events,
     shutdown: CancellationToken,
 ) {
@@ -139,7 +140,7 @@ struct Keeper {
     registration: Registration,
     certificates: Arc<Certificates>,
     events: Events,
-    leader: watch::Receiver<bool>,
+    leader: Leading,
     bundle: watch::Receiver<Option<Arc<str>>>,
     /// `None` until the watch has said whether there is one.
     seen: Option<Option<ValidatingWebhookConfiguration>>,
@@ -167,7 +168,7 @@ impl Keeper {
                     }
                     None => return,
                 },
-                changed = self.leader.changed() => if changed.is_err() { return },
+                more = self.leader.changed() => if !more { return },
                 // The sender lives in `certificates`, which is held here.
                 _ = self.bundle.changed() => {}
                 () = tokio::time::sleep(pause), if retry.is_some() => {}
@@ -178,7 +179,7 @@ impl Keeper {
 
     /// Puts things right if this replica leads. Says when to try again.
     async fn lead(&mut self, last: Option<Duration>) -> Option<Duration> {
-        if !*self.leader.borrow_and_update() {
+        if !self.leader.now() {
             return None;
         }
         match self.step().await {

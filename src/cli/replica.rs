@@ -10,8 +10,6 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config as ClientConfig};
-use kube_lease_manager::LeaseManagerBuilder;
-use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -21,12 +19,11 @@ use crate::admission::{self, Files, Names, SECRET_NAME, SecretSource, Webhook, s
 use crate::controller::caches::{self, Caches};
 use crate::controller::events::Events;
 use crate::controller::lead;
+use crate::controller::lease::{Election, Leading};
 use crate::git::{Git, Limits};
 
-/// Name of the Lease.
-const LEASE: &str = "sekuire-policy-controller";
-/// Seconds after which a leader that does not renew its Lease has lost it, and how many before that it renews.
-const LEASE_SECONDS: (u64, u64) = (15, 5);
+/// How long the end may wait for the Lease to be given back.
+const RELEASE: Duration = Duration::from_secs(5);
 
 /// Where the serving certificate comes from.
 #[derive(Clone, Debug)]
@@ -84,13 +81,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let exe = std::env::current_exe().context("cannot find this program, which the fetch children are started from")?;
     let git = Git::new(exe, config.data_dir.clone(), Limits::default(), config.allow_insecure_git_urls);
     let events = Events::new(client.clone(), &identity);
-    let leading = lease(&client, &config.namespace, &identity, shutdown.clone()).await?;
+    let (election, leading) = Election::new(client.clone(), &config.namespace, &identity);
+    let mut election = tokio::spawn(election.run(shutdown.clone()));
     tracing::info!(%identity, namespace = %config.namespace, version = env!("CARGO_PKG_VERSION"), "controller started");
     tasks.spawn(lead_while_elected(client.clone(), git, caches.clone(), events.clone(), leading.clone()));
     tokio::select! {
         ended = tasks.join_next() => bail!("a task that runs for ever has ended: {ended:?}"),
-        served = serve(&config, client, &events, caches, leading, shutdown) => served,
+        ended = &mut election => bail!("the election has ended: {ended:?}"),
+        served = serve(&config, client, &events, caches, leading, shutdown) => served?,
     }
+    // it ends when the Lease is given back and nobody asks any more who leads
+    tasks.shutdown().await;
+    if tokio::time::timeout(RELEASE, election).await.is_err() {
+        tracing::warn!("the Lease was not given back in time; it ends by itself");
+    }
+    Ok(())
 }
 
 /// The data folder belongs to one process: two would spoil each other's clones.
@@ -138,57 +143,15 @@ fn signals(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = (
     })
 }
 
-/// Whether this replica leads. Ends with the Lease released when `shutdown` is cancelled.
-async fn lease(
-    client: &Client,
-    namespace: &str,
-    identity: &str,
-    shutdown: CancellationToken,
-) -> anyhow::Result<Receiver<bool>> {
-    let (duration, grace) = LEASE_SECONDS;
-    let manager = LeaseManagerBuilder::new(client.clone(), LEASE)
-        .with_namespace(namespace)
-        .with_identity(identity)
-        .with_duration(duration)
-        .with_grace(grace)
-        .with_field_manager(format!("{LEASE}-{identity}"))
-        .build()
-        .await
-        .with_context(|| format!("cannot read or create Lease {namespace}/{LEASE}; does the namespace exist?"))?;
-    let (mut elected, task) = manager.watch().await;
-    let (sender, receiver) = tokio::sync::watch::channel(false);
-    tokio::spawn(async move {
-        loop {
-            sender.send_replace(*elected.borrow_and_update());
-            tokio::select! {
-                changed = elected.changed() => if changed.is_err() { break },
-                () = shutdown.cancelled() => break,
-            }
-        }
-        sender.send_replace(false);
-        // without receivers the manager releases the Lease and ends
-        drop(elected);
-        match task.await {
-            Ok(Ok(_)) => {}
-            other => {
-                tracing::warn!(released = ?other.map(|result| result.map(|_| ())), "the Lease could not be released");
-            }
-        }
-        sender.closed().await;
-    });
-    Ok(receiver)
-}
-
-async fn lead_while_elected(client: Client, git: Git, caches: Caches, events: Events, mut leading: Receiver<bool>) {
+async fn lead_while_elected(client: Client, git: Git, caches: Caches, events: Events, mut leading: Leading) {
     loop {
-        if leading.wait_for(|leads| *leads).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        leading.wait_for(true).await;
         tracing::info!("leading");
+        let deposed = leading.clone();
         tokio::select! {
             // the tasks of a leader only end by a fault of ours: the process is to be started again
-            () = lead::lead(client.clone(), git.clone(), caches.clone(), events.clone()) => return,
-            _ = leading.wait_for(|leads| !*leads) => tracing::info!("no longer leading"),
+            () = lead::lead(client.clone(), git.clone(), caches.clone(), events.clone(), deposed) => return,
+            () = leading.wait_for(false) => tracing::info!("no longer leading"),
         }
     }
 }
@@ -199,7 +162,7 @@ async fn serve(
     client: Client,
     events: &Events,
     caches: Caches,
-    leading: Receiver<bool>,
+    leading: Leading,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let (target, names) = reached_at(config)?;

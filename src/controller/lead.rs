@@ -16,6 +16,7 @@ use super::caches::Caches;
 use super::events::Events;
 use super::keys;
 use super::leader::Leader;
+use super::lease::Leading;
 use super::repository::{self, Cause, Worker, requested_at};
 use crate::api::signing_key::SigningKeyStatus;
 use crate::api::{FIELD_MANAGER, PolicyRepository, SigningKey, conditions};
@@ -29,12 +30,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
 /// Leads, until the future is dropped.
-pub async fn lead(client: Client, git: Git, caches: Caches, events: Events) {
-    while let Err(waiting) = caches.index.ready() {
+pub async fn lead(client: Client, git: Git, caches: Caches, events: Events, leading: Leading) {
+    // not for what is missing: it is the leader who puts it back
+    while let Err(waiting) = caches.index.liveness.listed() {
         tracing::debug!(%waiting, "leading, not ready yet");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let leader = Arc::new(Leader::new(client.clone(), git.clone(), caches.index.clone(), events));
+    caches.index.liveness.leads();
+    let leader = Arc::new(Leader::new(client.clone(), git.clone(), caches.index.clone(), events, leading));
     let mut tasks = JoinSet::new();
     tasks.spawn(report_keys(client.clone(), caches.clone()));
     tasks.spawn(repositories(client, git, caches.clone(), leader.clone()));
@@ -92,8 +95,12 @@ async fn repositories(client: Client, git: Git, mut caches: Caches, leader: Arc<
     let mut workers: HashMap<String, Sender<Option<Arc<PolicyRepository>>>> = HashMap::new();
     let mut tasks = JoinSet::new();
     loop {
-        let all = caches.repositories.borrow_and_update().clone().unwrap_or_default();
+        let all = caches.repositories.borrow_and_update().clone();
+        let (listed, all) = (all.is_some(), all.unwrap_or_default());
         all.iter().for_each(|(name, repository)| leader.expect(name, repository::key(repository)));
+        if listed && all.is_empty() {
+            leader.applied(None);
+        }
         // dropping a sender tells the worker that its repository is gone
         workers.retain(|name, _| all.contains_key(name));
         for (name, repository) in all.iter() {

@@ -3,8 +3,8 @@
 //! What was absent is created by POST; every other write carries the resourceVersion that it was decided on. So a
 //! leader that was deposed, or a second controller, writes nothing that somebody else has not seen.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -15,6 +15,7 @@ use serde_json::json;
 use super::candidate::{self, Candidate};
 use super::documents::Documents;
 use super::events::Events;
+use super::lease::Leading;
 use super::plan::{self, Outcome, Place, Plan};
 use super::status::{self, Observed};
 use crate::admission::hold;
@@ -57,6 +58,9 @@ pub enum WorkspaceError {
         /// What went wrong.
         message: String,
     },
+    /// Another replica leads.
+    #[error("{0} is left to another replica: this one no longer leads")]
+    Deposed(String),
     /// Somebody else kept writing.
     #[error("{0} changes faster than it can be reconciled")]
     Contended(String),
@@ -85,14 +89,18 @@ pub struct Leader {
     observations: RwLock<BTreeMap<String, Option<Arc<Observation>>>>,
     /// Folder of each repository's clone.
     clones: RwLock<HashMap<String, String>>,
+    /// Repositories whose first look was applied.
+    applied: Mutex<HashSet<String>>,
     locks: Vec<tokio::sync::Mutex<()>>,
+    leading: Leading,
 }
 
 impl Leader {
     /// A leader that has observed nothing yet.
-    pub fn new(client: Client, git: Git, index: Arc<PolicyIndex>, events: Events) -> Self {
+    pub fn new(client: Client, git: Git, index: Arc<PolicyIndex>, events: Events, leading: Leading) -> Self {
         let locks = (0..64).map(|_| tokio::sync::Mutex::new(())).collect();
-        Leader { client, git, index, events, observations: RwLock::default(), clones: RwLock::default(), locks }
+        let (observations, clones, applied) = (RwLock::default(), RwLock::default(), Mutex::default());
+        Leader { client, git, index, events, observations, clones, applied, locks, leading }
     }
 
     /// A repository exists; until it was observed, nobody can say that a source is missing.
@@ -109,6 +117,17 @@ impl Leader {
     /// What a repository offers now.
     pub fn observed(&self, repository: &str, observation: Arc<Observation>) {
         self.write_observations().insert(repository.to_owned(), Some(observation));
+    }
+
+    /// What a repository offers was applied, if it offers anything. Once that is true of all, this replica knows what is
+    /// to be enforced.
+    pub fn applied(&self, repository: Option<&str>) {
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        applied.extend(repository.map(str::to_owned));
+        let expected = self.observations.read().unwrap_or_else(PoisonError::into_inner);
+        if expected.keys().all(|name| applied.contains(name)) {
+            self.index.liveness.confirmed();
+        }
     }
 
     /// A repository is gone.
@@ -152,6 +171,7 @@ impl Leader {
         let digest = blake3::hash(name.as_bytes());
         let _one_at_a_time = self.locks[usize::from(digest.as_bytes()[0]) % self.locks.len()].lock().await;
         for _ in 0..ATTEMPTS {
+            self.still_leading(name)?;
             match self.attempt(name, fresh).await {
                 Err(error) if error.stale() => self.look_again(name).await?,
                 other => return other,
@@ -173,8 +193,14 @@ impl Leader {
         let candidates = self.candidates(name);
         let plan = plan::plan(&view, &candidates);
         self.write_object(name, &view, &plan, &candidates, fresh).await?;
+        self.still_leading(name)?;
+        if let Some(object) = view.object.as_ref().filter(|object| plan.base.is_none() && object.of_another()) {
+            self.delete_misnamed(name, object).await?;
+            return Ok(Vec::new());
+        }
         let view = self.index.view(name);
         self.write_mark(name, &view, &plan).await?;
+        self.still_leading(name)?;
         let view = self.index.view(name);
         self.write_status(
             name,
@@ -188,6 +214,12 @@ impl Leader {
         )
         .await?;
         Ok(candidates.into_iter().zip(plan.outcomes).collect())
+    }
+
+    /// What carries a resourceVersion is refused to a leader that was deposed; what it would write after it has looked
+    /// again is not. So it asks before each write whether its Lease still counts.
+    fn still_leading(&self, name: &str) -> Result<(), WorkspaceError> {
+        if self.leading.now() { Ok(()) } else { Err(WorkspaceError::Deposed(name.to_owned())) }
     }
 
     /// The watch is behind: asks for the present objects.
@@ -214,15 +246,15 @@ impl Leader {
 
     /// A second object of a workspace, which no replica looks at.
     async fn delete_misnamed(&self, name: &str, object: &ObjectView) -> Result<(), WorkspaceError> {
-        let proper = object_name(&object.workspace);
+        let workspace = object.verdict.as_ref().map_or(object.workspace.as_str(), |policy| policy.workspace_id());
+        let proper = object_name(workspace);
         let params = DeleteParams::default().preconditions(Preconditions {
             uid: Some(object.uid.clone()),
             resource_version: Some(object.resource_version.clone()),
         });
         self.policies().delete(name, &params).await.map_err(WorkspaceError::api("delete WorkspacePolicy", name))?;
-        tracing::warn!(policy = %name, workspace = %object.workspace, "deleted a second object of a workspace");
-        let note =
-            format!("WorkspacePolicy {name} was deleted: workspace {} has the object {proper}", object.workspace);
+        tracing::warn!(policy = %name, workspace, "deleted a second object of a workspace");
+        let note = format!("WorkspacePolicy {name} was deleted: workspace {workspace} has the object {proper}");
         self.events.warning(Events::policy(&proper, None), "Restored", note).await;
         Ok(())
     }
@@ -367,11 +399,7 @@ impl Leader {
             }
         };
         let written = written.map_err(WorkspaceError::api("write PolicyLedger", name))?;
-        let lost = view
-            .ledger
-            .as_ref()
-            .is_none_or(|ledger| ledger.mark.version >= base.mark.version || base.place == Place::Held);
-        if lost && view.held.is_some() {
+        if view.marked.is_some_and(|marked| marked >= base.mark.version) {
             tracing::warn!(policy = %base.mark.policy_id, version = %base.mark.version, "mark put back");
             let note = format!(
                 "the PolicyLedger was changed or deleted by somebody else; its mark {} was put back",

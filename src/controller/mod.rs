@@ -10,6 +10,7 @@ pub mod events;
 pub mod keys;
 pub mod lead;
 pub mod leader;
+pub mod lease;
 pub mod observe;
 pub mod plan;
 pub mod report;

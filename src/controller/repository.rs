@@ -67,6 +67,7 @@ impl Worker {
     /// Looks once, and writes what was found into the status. Returns how long to wait until the next look.
     pub async fn look(&mut self, repository: &PolicyRepository, cause: Cause) -> Duration {
         let look = if repository.spec.suspended() {
+            self.leader.applied(Some(&repository.name_any()));
             Look { fault: Some(Fault::suspended()), ..Look::default() }
         } else {
             self.observe_and_reconcile(repository, cause).await
@@ -212,6 +213,9 @@ impl Worker {
         self.outcomes.retain(|object, _| seen.candidates.contains_key(object));
         // after a failure everything is planned again: what differed must not count as seen
         self.seen = if failure.is_none() { Some(seen) } else { None };
+        if failure.is_none() {
+            self.leader.applied(Some(name));
+        }
         failure
     }
 

@@ -14,6 +14,7 @@ use sekuire_policy::admission::{Names, PolicyIndex, Webhook};
 use sekuire_policy::controller::events::Events;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long what takes milliseconds may take on a busy machine.
@@ -22,10 +23,19 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) const SETTLE: Duration = Duration::from_secs(2);
 pub(super) const SECRET: &str = "webhook-certificate";
 
+/// Whether a replica leads: as told.
+pub(super) struct Office(watch::Sender<Option<Instant>>);
+
+impl Office {
+    pub(super) fn send_replace(&self, leads: bool) {
+        self.0.send_replace(leads.then(|| Instant::now() + Duration::from_secs(3600)));
+    }
+}
+
 /// One replica.
 pub(super) struct Replica {
     pub(super) certificates: Arc<Certificates>,
-    pub(super) leader: watch::Sender<bool>,
+    pub(super) leader: Office,
     pub(super) listener: Option<TcpListener>,
     pub(super) address: SocketAddr,
     client: Client,
@@ -47,7 +57,7 @@ impl Replica {
         let certificates = Arc::new(Certificates::new(names, SETTLE, Timestamp::now()).unwrap());
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();
-        let leader = watch::Sender::new(false);
+        let leader = Office(watch::Sender::new(None));
         Replica { certificates, leader, listener: Some(listener), address, client, stop, _stop: guard }
     }
 
@@ -61,7 +71,7 @@ impl Replica {
         let target = Target::at(&format!("https://{address}").parse().unwrap());
         let registration = Registration { name: CONFIGURATION_NAME.to_owned(), target };
         let events = Events::new(self.client.clone(), "test");
-        let (certificates, leader) = (self.certificates.clone(), self.leader.subscribe());
+        let (certificates, leader) = (self.certificates.clone(), self.leader.0.subscribe().into());
         tokio::spawn(registration::run(
             self.client.clone(),
             registration,

@@ -110,6 +110,8 @@ pub(crate) fn index(workspaces: usize) -> Arc<PolicyIndex> {
     for watched in [Watched::Policies, Watched::Keys, Watched::Ledgers, Watched::Namespaces] {
         index.liveness.complete(watched);
     }
+    // nobody puts anything back here: there is nothing to listen for
+    index.liveness.confirmed();
     index
 }
 

@@ -15,7 +15,7 @@ use crate::cluster::{Cluster, Controller, ControllerOptions};
 const WORKSPACES: usize = 100;
 const KILLS: u64 = 50;
 /// A new commit, of all workspaces, each time that it was killed so often.
-const KILLS_A_COMMIT: u64 = 10;
+const KILLS_A_COMMIT: u64 = 5;
 /// How many writes a controller is granted, where it is killed by their number.
 const WRITES: Range<u64> = 1..200;
 

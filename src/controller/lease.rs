@@ -1,0 +1,251 @@
+//! Which replica leads: the one that holds the Lease.
+//!
+//! Hand-written beside the crate `kube-lease-manager`, for three reasons: there, who waits sleeps out the Lease that it saw
+//! last, also when that was released long ago; a Lease that somebody deleted is never made again; and nobody can ask until
+//! when the last renewal counts, which is what keeps a leader that was paused from writing when it wakes.
+//!
+//! Every write carries the resourceVersion that it was decided on. Whether the Lease of another is over is told by when
+//! it last changed, by this replica's own clock, so that clocks need not agree.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{ObjectMeta, PostParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, ResourceExt as _};
+use tokio::sync::watch::{self, Receiver, Sender};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::FIELD_MANAGER;
+
+/// Name of the Lease.
+const NAME: &str = "sekuire-policy-controller";
+/// A Lease that has not changed for so long is over.
+const DURATION: Duration = Duration::from_secs(15);
+/// The holder counts on its last renewal for so long only: it stops before another may begin.
+const COUNTS_FOR: Duration = Duration::from_secs(10);
+/// The holder renews so often.
+const RENEW: Duration = Duration::from_secs(5);
+/// A write that takes longer is given up: it must not be on its way when the Lease is over.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Before a write that failed is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Whether this replica leads.
+#[derive(Clone, Debug)]
+pub struct Leading(Receiver<Option<Instant>>);
+
+impl Leading {
+    /// Whether it leads now. Asked before every write: a process that was paused for longer than its Lease finds
+    /// out here, before anything else has told it.
+    pub fn now(&self) -> bool {
+        self.0.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Waits for news: it was elected, renewed, or deposed. False: there will be none any more.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+
+    /// Waits until it leads, or no longer does. For ever, if there will be no news.
+    pub async fn wait_for(&mut self, leads: bool) {
+        if self.0.wait_for(|until| until.is_some() == leads).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl From<Receiver<Option<Instant>>> for Leading {
+    /// Told by somebody else: until when it leads, if it does.
+    fn from(receiver: Receiver<Option<Instant>>) -> Leading {
+        Leading(receiver)
+    }
+}
+
+/// The candidacy of this replica. Run it.
+pub struct Election {
+    api: Api<Lease>,
+    identity: String,
+    sender: Sender<Option<Instant>>,
+    /// The Lease as it was seen last, and when it last changed by our clock. `None`: the watch has said nothing yet.
+    seen: Option<(Option<Lease>, Instant)>,
+    renew_at: Instant,
+    retry_at: Option<Instant>,
+}
+
+impl Election {
+    /// A candidacy for the Lease in a namespace, and what tells whether it succeeds.
+    pub fn new(client: Client, namespace: &str, identity: &str) -> (Election, Leading) {
+        let (sender, receiver) = watch::channel(None);
+        let api = Api::namespaced(client, namespace);
+        let identity = identity.to_owned();
+        (Election { api, identity, sender, seen: None, renew_at: Instant::now(), retry_at: None }, receiver.into())
+    }
+
+    /// Takes the Lease as soon as it is free and keeps it, until `shutdown`; then gives it back.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let watch = watcher::watch_object(self.api.clone(), NAME).default_backoff();
+        shutdown.run_until_cancelled(self.keep(std::pin::pin!(watch))).await;
+        let led = self.sender.send_replace(None).is_some();
+        if led && let Err(error) = self.release().await {
+            tracing::warn!(%error, "the Lease could not be released; it ends by itself");
+        }
+        // receivers are to see that this replica does not lead, not that nobody knows
+        self.sender.closed().await;
+    }
+
+    async fn keep<W>(&mut self, mut watch: std::pin::Pin<&mut W>)
+    where
+        W: Stream<Item = Result<Option<Lease>, watcher::Error>>,
+    {
+        loop {
+            let wake = self.wake();
+            tokio::select! {
+                event = watch.next() => match event {
+                    Some(Ok(lease)) => self.saw(lease),
+                    Some(Err(error)) => tracing::warn!(%error, "watch of the Lease failed"),
+                    None => return,
+                },
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            self.step().await;
+        }
+    }
+
+    /// When to look again if nothing is seen until then.
+    fn wake(&self) -> Instant {
+        let until = *self.sender.borrow();
+        let lapses = self.seen.as_ref().map(|(lease, since)| *since + duration(lease.as_ref()));
+        let due = match (self.retry_at, until) {
+            (Some(retry), _) => Some(retry),
+            (None, Some(_)) => Some(self.renew_at),
+            (None, None) => lapses,
+        };
+        [due, until].into_iter().flatten().min().unwrap_or_else(|| Instant::now() + DURATION)
+    }
+
+    fn saw(&mut self, lease: Option<Lease>) {
+        let known = self.seen.as_ref().and_then(|(known, _)| known.as_ref());
+        let (old, new) = (known.map(version), lease.as_ref().map(version));
+        // an echo of what was written meanwhile is no news
+        if self.seen.is_some() && (old == new || matches!((old, new), (Some(old), Some(new)) if new < old)) {
+            return;
+        }
+        self.seen = Some((lease, Instant::now()));
+    }
+
+    async fn step(&mut self) {
+        let now = Instant::now();
+        let Some((lease, since)) = self.seen.clone() else { return };
+        let holder = lease.as_ref().and_then(holder);
+        let mine = holder == Some(self.identity.as_str());
+        let leads = self.sender.borrow().is_some_and(|until| now < until);
+        if !leads || !mine {
+            self.lost(holder);
+        }
+        if self.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.retry_at = None;
+        let free = holder.is_none() || since + duration(lease.as_ref()) <= now || long_dead(lease.as_ref());
+        let due = if mine { !leads || self.renew_at <= now } else { free };
+        if due {
+            self.write(lease, mine).await;
+        }
+    }
+
+    fn lost(&self, holder: Option<&str>) {
+        let changed = self.sender.send_if_modified(|until| until.take().is_some());
+        if changed {
+            tracing::warn!(?holder, "no longer leading: the Lease was not renewed in time, or is somebody else's");
+        }
+    }
+
+    /// Takes or renews the Lease.
+    async fn write(&mut self, lease: Option<Lease>, mine: bool) {
+        let start = Instant::now();
+        let lease = self.filled(lease, mine);
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let written = async {
+            match lease.metadata.resource_version {
+                None => self.api.create(&params, &lease).await,
+                Some(_) => self.api.replace(NAME, &params, &lease).await,
+            }
+        };
+        match tokio::time::timeout(WRITE_TIMEOUT, written).await {
+            Ok(Ok(written)) => {
+                self.seen = Some((Some(written), Instant::now()));
+                self.renew_at = start + RENEW;
+                self.sender.send_replace(Some(start + COUNTS_FOR));
+            }
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => self.look_again().await,
+            failed => {
+                let why = failed.map_or_else(|_| "no answer".to_owned(), |result| format!("{:?}", result.err()));
+                tracing::warn!(%why, "the Lease could not be written");
+                self.retry_at = Some(Instant::now() + RETRY);
+            }
+        }
+    }
+
+    /// Somebody else wrote or deleted the Lease, and the watch is behind.
+    async fn look_again(&mut self) {
+        self.retry_at = Some(Instant::now() + RETRY);
+        match tokio::time::timeout(WRITE_TIMEOUT, self.api.get_opt(NAME)).await {
+            Ok(Ok(lease)) => self.saw(lease),
+            failed => tracing::warn!(?failed, "the Lease could not be read"),
+        }
+    }
+
+    fn filled(&self, lease: Option<Lease>, mine: bool) -> Lease {
+        let metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
+        let mut lease = lease.unwrap_or(Lease { metadata, spec: None });
+        let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
+        let now = MicroTime(Timestamp::now());
+        if !mine {
+            spec.acquire_time = Some(now.clone());
+            spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(0).saturating_add(1));
+        }
+        spec.holder_identity = Some(self.identity.clone());
+        spec.lease_duration_seconds = i32::try_from(DURATION.as_secs()).ok();
+        spec.renew_time = Some(now);
+        lease
+    }
+
+    /// Gives the Lease back, so that nobody waits for its end.
+    async fn release(&mut self) -> Result<(), kube::Error> {
+        let Some(mut lease) = self.seen.take().and_then(|(lease, _)| lease) else { return Ok(()) };
+        if let Some(spec) = &mut lease.spec {
+            spec.holder_identity = None;
+        }
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        self.api.replace(NAME, &params, &lease).await.map(drop)
+    }
+}
+
+fn holder(lease: &Lease) -> Option<&str> {
+    lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+}
+
+/// How long the holder said that it counts.
+fn duration(lease: Option<&Lease>) -> Duration {
+    let seconds = lease.and_then(|lease| lease.spec.as_ref()?.lease_duration_seconds);
+    seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(DURATION, Duration::from_secs)
+}
+
+/// Over for so long, by the wall clock, that no two clocks differ as much: who starts after the holder has died does not
+/// wait once more.
+fn long_dead(lease: Option<&Lease>) -> bool {
+    let renewed = lease.and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref());
+    let since = renewed.map(|renewed| Timestamp::now().duration_since(renewed.0));
+    let twice = SignedDuration::try_from(duration(lease) * 2).unwrap_or(SignedDuration::MAX);
+    since.is_none_or(|since| since > twice)
+}
+
+/// Versions of one object are numbers that grow; one that is none is older than all.
+fn version(lease: &Lease) -> u64 {
+    lease.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
