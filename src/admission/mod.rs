@@ -24,6 +24,7 @@ pub mod review;
 mod secret;
 pub mod server;
 mod tls;
+mod views;
 mod webhook;
 
 pub use certificates::Certificates;

@@ -1,0 +1,153 @@
+//! What is known of one workspace, and the conclusions from it. Pure.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::hold::{self, Held, Mark};
+use super::index::Enforced;
+use crate::api::workspace_policy::{Source, WorkspacePolicyStatus};
+use crate::api::{PolicyLedgerSpec, object_name};
+use crate::policy::{Document, KeyRing, Reason, Refusal, Status, VerifiedPolicy, Version};
+
+/// A `WorkspacePolicy` as it was seen last, and judged.
+#[derive(Clone, Debug)]
+pub struct ObjectView {
+    /// Its uid.
+    pub uid: String,
+    /// Its resourceVersion: writes that are decided on this view carry it.
+    pub resource_version: String,
+    /// Its generation.
+    pub generation: Option<i64>,
+    /// `spec.workspace`.
+    pub workspace: String,
+    /// `spec.source`.
+    pub source: Option<Source>,
+    /// [`fingerprint`] of `spec.document`.
+    pub fingerprint: [u8; 32],
+    /// `status`.
+    pub status: WorkspacePolicyStatus,
+    /// What verification said of the document.
+    pub verdict: Result<Arc<VerifiedPolicy>, Refusal>,
+    /// The text of a document that was refused, to be judged again when keys or the time change.
+    pub(super) refused_document: Option<Arc<str>>,
+}
+
+impl ObjectView {
+    /// An object that nobody wrote.
+    #[cfg(test)]
+    pub fn for_tests(workspace: &str, verdict: Result<Arc<VerifiedPolicy>, Refusal>, fingerprint: [u8; 32]) -> Self {
+        ObjectView {
+            uid: String::new(),
+            resource_version: "1".to_owned(),
+            generation: Some(1),
+            workspace: workspace.to_owned(),
+            source: None,
+            fingerprint,
+            status: WorkspacePolicyStatus::default(),
+            verdict,
+            refused_document: None,
+        }
+    }
+
+    /// Whether it holds the document of another workspace than it says.
+    pub fn of_another(&self) -> bool {
+        self.verdict.as_ref().is_ok_and(|policy| policy.workspace_id() != self.workspace)
+    }
+
+    pub(super) fn text(&self) -> Arc<str> {
+        match (&self.verdict, &self.refused_document) {
+            (_, Some(text)) => text.clone(),
+            (Ok(policy), None) => policy.document_json().into(),
+            (Err(_), None) => "".into(),
+        }
+    }
+}
+
+/// A `PolicyLedger` as it was seen last.
+#[derive(Clone, Debug)]
+pub struct LedgerView {
+    /// Its uid.
+    pub uid: String,
+    /// Its resourceVersion.
+    pub resource_version: String,
+    /// Its spec.
+    pub spec: PolicyLedgerSpec,
+    /// The mark that it states.
+    pub mark: Mark,
+}
+
+/// All that is known of one object name.
+#[derive(Clone, Debug, Default)]
+pub struct WorkspaceView {
+    /// The object of that name.
+    pub object: Option<ObjectView>,
+    /// The ledger of that name.
+    pub ledger: Option<LedgerView>,
+    /// What this replica holds.
+    pub held: Option<Held>,
+    /// The highest version that this replica ever saw marked: a mark below it was lowered by somebody.
+    pub marked: Option<Version>,
+}
+
+/// BLAKE3 of the canonical form of a document: equal for equal data, whatever the order of members.
+pub fn fingerprint(document: &serde_json::Value) -> [u8; 32] {
+    // a value that has no canonical form (a number out of range) is told apart by its text
+    let bytes = serde_json_canonicalizer::to_vec(document).unwrap_or_else(|_| document.to_string().into_bytes());
+    *blake3::hash(&bytes).as_bytes()
+}
+
+pub(super) fn judge(document: serde_json::Value, keys: &KeyRing, now: Timestamp) -> Result<VerifiedPolicy, Refusal> {
+    let document = Document::from_value(document).map_err(|fault| hold::malformed(&fault))?;
+    hold::authenticate(document, keys, now)
+}
+
+pub(super) fn judge_text(document: &str, keys: &KeyRing, now: Timestamp) -> Result<VerifiedPolicy, Refusal> {
+    let value = serde_json::from_str(document).map_err(|error| Refusal {
+        reason: Reason::Malformed,
+        message: error.to_string(),
+        retry_at: None,
+    })?;
+    judge(value, keys, now)
+}
+
+/// What an object offers: its document, if that verified and the object is the one named for the document's workspace.
+pub(super) fn candidate(name: &str, object: &ObjectView) -> Option<Held> {
+    let policy = object.verdict.as_ref().ok()?;
+    let named = policy.workspace_id() == object.workspace && object_name(policy.workspace_id()) == name;
+    named.then(|| Held { policy: policy.clone(), source: object.source.clone(), refused: None })
+}
+
+pub(super) fn workspace_of(view: &WorkspaceView) -> Option<Arc<str>> {
+    let held = view.held.as_ref().map(|held| held.policy.workspace_id());
+    let ledger = view.ledger.as_ref().map(|ledger| ledger.spec.workspace.as_str());
+    let object = view.object.as_ref().map(|object| object.workspace.as_str());
+    held.or(ledger).or(object).map(Arc::from)
+}
+
+pub(super) fn conclusion(view: &WorkspaceView) -> Enforced {
+    if let Some(Held { policy, source, refused: None }) = &view.held
+        && policy.status() == Status::Active
+    {
+        let commit = source.as_ref().map(|source| Arc::from(source.commit.as_str()));
+        return Enforced::Policy { policy: policy.clone(), commit };
+    }
+    let refusal = view.object.as_ref().and_then(|object| object.verdict.as_ref().err());
+    Enforced::None { why: hold::why_not(view.held.as_ref(), refusal).into() }
+}
+
+pub(super) fn retry_at(view: &WorkspaceView) -> Option<Timestamp> {
+    let object = view.object.as_ref().and_then(|object| object.verdict.as_ref().err()?.retry_at);
+    let held = view.held.as_ref().and_then(|held| held.refused.as_ref()?.retry_at);
+    [object, held].into_iter().flatten().min()
+}
+
+/// Whether an object is refused for a reason that nobody is about to mend: its key.
+pub(super) fn withdrawn(object: &ObjectView) -> bool {
+    object.verdict.as_ref().is_err_and(|refusal| {
+        matches!(
+            refusal.reason,
+            Reason::KeyRevoked | Reason::UnknownSigningKey | Reason::KeyNotAuthorized | Reason::KeyNotYetValid
+        )
+    })
+}

@@ -1,0 +1,181 @@
+//! The writes for one workspace, and the Events that tell of them.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use serde_json::json;
+
+use super::{Leader, WorkspaceError};
+use crate::admission::index::{ObjectView, WorkspaceView};
+use crate::api::conditions::{self, find};
+use crate::api::{FIELD_MANAGER, PolicyLedger, PolicyLedgerSpec, WorkspacePolicy, WorkspacePolicySpec, object_name};
+use crate::controller::candidate::Candidate;
+use crate::controller::documents::Documents;
+use crate::controller::events::Events;
+use crate::controller::plan::Plan;
+use crate::controller::status::{self, Observed};
+use crate::policy::VerifiedPolicy;
+
+impl Leader {
+    /// A second object of a workspace, which no replica looks at.
+    pub(super) async fn delete_misnamed(&self, name: &str, object: &ObjectView) -> Result<(), WorkspaceError> {
+        let workspace = object.verdict.as_ref().map_or(object.workspace.as_str(), |policy| policy.workspace_id());
+        let proper = object_name(workspace);
+        let params = DeleteParams::default().preconditions(Preconditions {
+            uid: Some(object.uid.clone()),
+            resource_version: Some(object.resource_version.clone()),
+        });
+        self.policies().delete(name, &params).await.map_err(WorkspaceError::api("delete WorkspacePolicy", name))?;
+        tracing::warn!(policy = %name, workspace, "deleted a second object of a workspace");
+        let note = format!("WorkspacePolicy {name} was deleted: workspace {workspace} has the object {proper}");
+        self.events.warning(Events::policy(&proper, None), "Restored", note).await;
+        Ok(())
+    }
+
+    pub(super) async fn write_object(
+        &self,
+        name: &str,
+        view: &WorkspaceView,
+        plan: &Plan,
+        candidates: &[Candidate],
+        fresh: Option<&Documents>,
+    ) -> Result<(), WorkspaceError> {
+        let Some(policy) = self.document(name, view, plan, candidates, fresh).await? else { return Ok(()) };
+        let document = serde_json::from_str(policy.document_json())
+            .map_err(|error| WorkspaceError::Document { name: name.to_owned(), message: error.to_string() })?;
+        let spec =
+            WorkspacePolicySpec { workspace: policy.workspace_id().to_owned(), document, source: plan.source.clone() };
+        let written = match &view.object {
+            None => {
+                let object = WorkspacePolicy::new(name, spec);
+                let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+                self.policies().create(&params, &object).await
+            }
+            Some(object) => {
+                let apply = json!({
+                    "apiVersion": "sekuire.ai/v1alpha1", "kind": "WorkspacePolicy",
+                    "metadata": {"name": name, "resourceVersion": object.resource_version},
+                    "spec": spec,
+                });
+                self.policies().patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&apply)).await
+            }
+        };
+        let written = written.map_err(WorkspaceError::api("write WorkspacePolicy", name))?;
+        self.say_written(name, view, plan, &policy, &written).await;
+        self.index.object_seen(written, Timestamp::now());
+        Ok(())
+    }
+
+    async fn say_written(
+        &self,
+        name: &str,
+        view: &WorkspaceView,
+        plan: &Plan,
+        policy: &VerifiedPolicy,
+        written: &WorkspacePolicy,
+    ) {
+        let source = plan.source.clone().unwrap_or_default();
+        let version = policy.version();
+        let is_new = view.ledger.as_ref().is_none_or(|ledger| !ledger.mark.is(policy));
+        let about = Events::policy(name, written.metadata.uid.clone());
+        if is_new {
+            tracing::info!(policy = %policy.policy_id(), workspace = %policy.workspace_id(), %version, commit = %source.commit,
+                key_id = %policy.signing_key_id(), "policy accepted");
+            let note = format!(
+                "version {version} of {} ({}) was accepted: {} in commit {}, signed by {}",
+                policy.policy_id(),
+                policy.status(),
+                source.path,
+                source.commit,
+                policy.signing_key_id()
+            );
+            self.events.normal(about, "Verified", note).await;
+        } else {
+            tracing::warn!(policy = %policy.policy_id(), workspace = %policy.workspace_id(), %version, "policy object put back");
+            let note = format!("the object was changed or deleted by somebody else; version {version} was put back");
+            self.events.warning(about, "Restored", note).await;
+        }
+    }
+
+    pub(super) async fn write_mark(&self, name: &str, view: &WorkspaceView, plan: &Plan) -> Result<(), WorkspaceError> {
+        let (Some(base), true) = (&plan.base, plan.raise_mark) else { return Ok(()) };
+        let object = view.object.as_ref();
+        let workspace = object.map(|object| object.workspace.clone()).unwrap_or_default();
+        let source = object.and_then(|object| object.source.clone()).unwrap_or_default();
+        let same = view.ledger.as_ref().filter(|ledger| ledger.mark == base.mark);
+        let spec = PolicyLedgerSpec {
+            workspace,
+            version: base.mark.version,
+            digest: base.mark.digest.clone(),
+            policy_id: base.mark.policy_id.clone(),
+            lifecycle: base.mark.lifecycle,
+            repository: source.repository,
+            path: source.path,
+            commit: source.commit,
+            accepted_at: same.map_or_else(|| Some(now()), |ledger| ledger.spec.accepted_at.clone()),
+        };
+        let written = match &view.ledger {
+            None => {
+                let ledger = PolicyLedger::new(name, spec);
+                let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+                self.ledgers().create(&params, &ledger).await
+            }
+            Some(ledger) => {
+                let apply = json!({
+                    "apiVersion": "sekuire.ai/v1alpha1", "kind": "PolicyLedger",
+                    "metadata": {"name": name, "resourceVersion": ledger.resource_version},
+                    "spec": spec,
+                });
+                self.ledgers().patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&apply)).await
+            }
+        };
+        let written = written.map_err(WorkspaceError::api("write PolicyLedger", name))?;
+        if view.marked.is_some_and(|marked| marked >= base.mark.version) {
+            tracing::warn!(policy = %base.mark.policy_id, version = %base.mark.version, "mark put back");
+            let note = format!(
+                "the PolicyLedger was changed or deleted by somebody else; its mark {} was put back",
+                base.mark.version
+            );
+            self.events.warning(Events::policy(name, object.map(|object| object.uid.clone())), "Restored", note).await;
+        }
+        self.index.ledger_seen(written, Timestamp::now());
+        Ok(())
+    }
+
+    pub(super) async fn write_status(&self, name: &str, observed: &Observed<'_>) -> Result<(), WorkspaceError> {
+        let Some(object) = &observed.view.object else { return Ok(()) };
+        let status = status::workspace_status(observed);
+        if status == object.status {
+            return Ok(());
+        }
+        let apply = json!({
+            "apiVersion": "sekuire.ai/v1alpha1", "kind": "WorkspacePolicy",
+            "metadata": {"name": name, "resourceVersion": object.resource_version},
+            "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let written = self.policies().patch_status(name, &params, &Patch::Apply(&apply)).await;
+        let written = written.map_err(WorkspaceError::api("write status of WorkspacePolicy", name))?;
+        self.say_status(name, object, &status).await;
+        self.index.object_seen(written, Timestamp::now());
+        Ok(())
+    }
+
+    /// One Event for each new reason of `Ready`, not for each write.
+    async fn say_status(&self, name: &str, object: &ObjectView, status: &crate::api::WorkspacePolicyStatus) {
+        let before = find(&object.status.conditions, "Ready");
+        let Some(after) = conditions::find(&status.conditions, "Ready") else { return };
+        if after.status == "False"
+            && before.is_none_or(|before| before.reason != after.reason || before.message != after.message)
+        {
+            let about = Events::policy(name, Some(object.uid.clone()));
+            self.events.warning(about, &after.reason, after.message.clone()).await;
+        }
+    }
+}
+
+/// The present time as the API server stores it.
+fn now() -> Time {
+    let now = Timestamp::now();
+    Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
+}
