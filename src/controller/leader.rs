@@ -7,6 +7,7 @@ mod write;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::{Api, Client};
@@ -25,6 +26,9 @@ use crate::policy::{Document, Format, VerifiedPolicy};
 
 /// Conflicts that are met by looking again at once, before the caller waits.
 const ATTEMPTS: usize = 5;
+
+/// How long one workspace may take: an answer that never comes must not hold up the others.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// What a repository offers, by object name.
 #[derive(Debug, Default)]
@@ -62,6 +66,9 @@ pub enum WorkspaceError {
     /// Somebody else kept writing.
     #[error("{0} changes faster than it can be reconciled")]
     Contended(String),
+    /// An answer did not come.
+    #[error("{0}: no answer of the API server or the clone in time")]
+    TimedOut(String),
 }
 
 impl WorkspaceError {
@@ -168,14 +175,18 @@ impl Leader {
     ) -> Result<Vec<(Candidate, Outcome)>, WorkspaceError> {
         let digest = blake3::hash(name.as_bytes());
         let _one_at_a_time = self.locks[usize::from(digest.as_bytes()[0]) % self.locks.len()].lock().await;
-        for _ in 0..ATTEMPTS {
-            self.still_leading(name)?;
-            match self.attempt(name, fresh).await {
-                Err(error) if error.stale() => self.look_again(name).await?,
-                other => return other,
+        let attempts = async {
+            for _ in 0..ATTEMPTS {
+                self.still_leading(name)?;
+                match self.attempt(name, fresh).await {
+                    Err(error) if error.stale() => self.look_again(name).await?,
+                    other => return other,
+                }
             }
-        }
-        Err(WorkspaceError::Contended(name.to_owned()))
+            Err(WorkspaceError::Contended(name.to_owned()))
+        };
+        let late = |_| Err(WorkspaceError::TimedOut(name.to_owned()));
+        tokio::time::timeout(LONGEST, attempts).await.unwrap_or_else(late)
     }
 
     async fn attempt(
