@@ -17,7 +17,7 @@ use super::liveness::Liveness;
 pub use super::liveness::Watched;
 pub use super::views::{LedgerView, ObjectView, WorkspaceView, fingerprint};
 use super::views::{candidate, conclusion, judge, judge_text, retry_at, withdrawn, workspace_of};
-use crate::api::{PolicyLedger, WorkspacePolicy, object_name};
+use crate::api::{PolicyLedger, Unreadable, WorkspacePolicy, object_name};
 use crate::policy::{KeyRing, VerifiedPolicy};
 
 /// What a workspace's agents are held to.
@@ -131,6 +131,13 @@ impl PolicyIndex {
         self.settle(&mut state, &name, now);
     }
 
+    /// A `WorkspacePolicy` was created or changed, and cannot be read. What is held stays held.
+    pub fn object_unreadable(&self, object: &Unreadable, now: Timestamp) {
+        let mut state = self.lock();
+        state.entries.entry(object.name().to_owned()).or_default().object = Some(ObjectView::unreadable(object));
+        self.settle(&mut state, object.name(), now);
+    }
+
     /// A `WorkspacePolicy` is gone. What is held stays held.
     pub fn object_gone(&self, name: &str, now: Timestamp) {
         let mut state = self.lock();
@@ -153,7 +160,17 @@ impl PolicyIndex {
         let entry = state.entries.entry(name.clone()).or_default();
         entry.marked = entry.marked.max(Some(view.mark.version));
         entry.ledger = Some(view);
+        entry.unreadable_ledger = None;
         self.settle(&mut state, &name, now);
+    }
+
+    /// A `PolicyLedger` was created or changed, and cannot be read. What is held stays held.
+    pub fn ledger_unreadable(&self, ledger: &Unreadable, now: Timestamp) {
+        let mut state = self.lock();
+        let entry = state.entries.entry(ledger.name().to_owned()).or_default();
+        entry.ledger = None;
+        entry.unreadable_ledger = ledger.metadata.resource_version.clone();
+        self.settle(&mut state, ledger.name(), now);
     }
 
     /// A `PolicyLedger` is gone.
@@ -161,6 +178,7 @@ impl PolicyIndex {
         let mut state = self.lock();
         if let Some(view) = state.entries.get_mut(name) {
             view.ledger = None;
+            view.unreadable_ledger = None;
         }
         self.settle(&mut state, name, now);
     }
@@ -241,7 +259,7 @@ impl PolicyIndex {
 
     /// A full list of ledgers was read: whatever is not in it is gone.
     pub fn retain_ledgers(&self, seen: &HashSet<String>, now: Timestamp) {
-        let gone = self.missing(seen, |view| view.ledger.is_some());
+        let gone = self.missing(seen, |view| view.ledger.is_some() || view.unreadable_ledger.is_some());
         gone.iter().for_each(|name| self.ledger_gone(name, now));
     }
 
@@ -258,8 +276,9 @@ impl PolicyIndex {
     fn judge_again(&self, state: &mut State, name: &str, now: Timestamp) {
         let keys = state.keys.clone();
         if let Some(view) = state.entries.get_mut(name) {
-            if let Some(object) = &mut view.object {
-                let text = object.text();
+            if let Some(object) = &mut view.object
+                && let Some(text) = object.text()
+            {
                 object.verdict = judge_text(&text, &keys, now).map(Arc::new);
                 object.refused_document = object.verdict.is_err().then_some(text);
             }
@@ -283,7 +302,8 @@ impl PolicyIndex {
         if let Some(workspace) = workspace.filter(|workspace| object_name(workspace) == name) {
             self.publish(workspace, conclusion(view));
         }
-        if view.object.is_none() && view.ledger.is_none() && view.held.is_none() {
+        let ledger = view.ledger.is_some() || view.unreadable_ledger.is_some();
+        if view.object.is_none() && !ledger && view.held.is_none() {
             state.entries.remove(name);
         }
         self.mark_dirty([name.to_owned()]);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::hold::{self, Held, Mark};
 use super::index::Enforced;
 use crate::api::workspace_policy::{Source, WorkspacePolicyStatus};
-use crate::api::{PolicyLedgerSpec, object_name};
+use crate::api::{PolicyLedgerSpec, Unreadable, object_name};
 use crate::policy::{Document, KeyRing, Reason, Refusal, Status, VerifiedPolicy, Version};
 
 /// A `WorkspacePolicy` as it was seen last, and judged.
@@ -50,16 +50,34 @@ impl ObjectView {
         }
     }
 
+    /// An object that cannot be read: it offers nothing, and is like no document.
+    pub(super) fn unreadable(object: &Unreadable) -> Self {
+        let metadata = object.metadata.clone();
+        let refusal = Refusal { reason: Reason::Malformed, message: object.to_string(), retry_at: None };
+        ObjectView {
+            uid: metadata.uid.unwrap_or_default(),
+            resource_version: metadata.resource_version.unwrap_or_default(),
+            generation: metadata.generation,
+            workspace: object.text("workspace").unwrap_or_default(),
+            source: None,
+            fingerprint: [0; 32],
+            status: object.status().unwrap_or_default(),
+            verdict: Err(refusal),
+            refused_document: None,
+        }
+    }
+
     /// Whether it holds the document of another workspace than it says.
     pub fn of_another(&self) -> bool {
         self.verdict.as_ref().is_ok_and(|policy| policy.workspace_id() != self.workspace)
     }
 
-    pub(super) fn text(&self) -> Arc<str> {
+    /// The text of its document; None if the object cannot be read.
+    pub(super) fn text(&self) -> Option<Arc<str>> {
         match (&self.verdict, &self.refused_document) {
-            (_, Some(text)) => text.clone(),
-            (Ok(policy), None) => policy.document_json().into(),
-            (Err(_), None) => "".into(),
+            (_, Some(text)) => Some(text.clone()),
+            (Ok(policy), None) => Some(policy.document_json().into()),
+            (Err(_), None) => None,
         }
     }
 }
@@ -84,6 +102,8 @@ pub struct WorkspaceView {
     pub object: Option<ObjectView>,
     /// The ledger of that name.
     pub ledger: Option<LedgerView>,
+    /// The resourceVersion of a ledger of that name that cannot be read: nobody knows its mark, as if it were deleted.
+    pub unreadable_ledger: Option<String>,
     /// What this replica holds.
     pub held: Option<Held>,
     /// The highest version that this replica ever saw marked: a mark below it was lowered by somebody.

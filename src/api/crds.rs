@@ -105,7 +105,8 @@ pub fn conditions(_: &mut SchemaGenerator) -> Schema {
 
 /// Schema of a version.
 pub fn version(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "maxLength": 32, "pattern": "^(0|[1-9][0-9]*)([.](0|[1-9][0-9]*)){0,2}$"})
+    let pattern = "^(0|[1-9][0-9]{0,9})([.](0|[1-9][0-9]{0,9})){0,2}$";
+    json_schema!({"type": "string", "maxLength": 32, "pattern": pattern})
 }
 
 /// Schema of the lifecycle of an accepted document.

@@ -6,16 +6,20 @@ pub mod agent;
 pub mod conditions;
 pub mod crds;
 pub mod document_schema;
+pub mod moment;
 pub mod names;
 pub mod policy_ledger;
 pub mod policy_repository;
+pub mod sent;
 pub mod signing_key;
 pub mod workspace_policy;
 
 pub use agent::{Agent, AgentStatus};
+pub use moment::Moment;
 pub use names::object_name;
 pub use policy_ledger::{PolicyLedger, PolicyLedgerSpec};
 pub use policy_repository::{PolicyRepository, PolicyRepositorySpec, PolicyRepositoryStatus};
+pub use sent::{Sent, Unreadable};
 pub use signing_key::{SigningKey, SigningKeySpec, SigningKeyStatus};
 pub use workspace_policy::{WorkspacePolicy, WorkspacePolicySpec, WorkspacePolicyStatus};
 

@@ -100,7 +100,7 @@ pub struct PolicyRepositoryStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready` always; `Reconciling` and `Stalled` only while true.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::sent::readable")]
     #[schemars(schema_with = "super::crds::conditions")]
     pub conditions: Vec<Condition>,
     /// Revision that was looked at last, as `branch@sha1:commit`.

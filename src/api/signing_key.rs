@@ -1,10 +1,11 @@
 //! `SigningKey`: a public key that is trusted to sign policies.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use super::Moment;
 use crate::policy::{KeyFault, Pattern, PublicKey, Revocation, TrustedKey};
 
 /// One Ed25519 public key that may sign policies. Only keys in these objects are trusted; a key that stands in a policy
@@ -42,10 +43,10 @@ pub struct SigningKeySpec {
     pub workspaces: Vec<String>,
     /// The key counts from this moment on (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_before: Option<Time>,
+    pub not_before: Option<Moment>,
     /// From this moment on the key counts no more, and what it signed stops being enforced (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_after: Option<Time>,
+    pub not_after: Option<Moment>,
     /// Its presence revokes the key, whatever it says: set `revoked: {}` or give a reason. A public key that is
     /// revoked in one SigningKey is revoked in all of them.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
@@ -67,7 +68,7 @@ pub struct RevokedSpec {
     pub reason: Option<String>,
     /// Since when the key is thought to be compromised. For information: the revocation does not wait for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<Time>,
+    pub at: Option<Moment>,
 }
 
 /// What the controller found.
@@ -79,7 +80,7 @@ pub struct SigningKeyStatus {
     pub observed_generation: Option<i64>,
     /// `Ready` is True while the key can verify documents; its reason says why not (`WeakKey`, `DuplicateKeyId`,
     /// `MalformedKey`, `KeyRevoked`, `KeyExpired`, `KeyNotYetValid`).
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::sent::readable")]
     #[schemars(schema_with = "super::crds::conditions")]
     pub conditions: Vec<Condition>,
     /// `key_` and 16 hex digits of the BLAKE3 hash of the public key: the same key has the same fingerprint, however it is
@@ -94,19 +95,32 @@ impl SigningKeySpec {
     /// # Errors
     /// `WeakKey` or `MalformedKey`, with what was read and what would be accepted.
     pub fn trusted_key(&self) -> Result<TrustedKey, KeyFault> {
-        let time = |at: &Option<Time>| at.as_ref().map(|at| at.0);
         Ok(TrustedKey {
             key_id: self.key_id.clone(),
             public_key: PublicKey::parse(&self.public_key)?,
             workspaces: self.workspaces.iter().map(|pattern| Pattern::new(pattern)).collect(),
-            not_before: time(&self.not_before),
-            not_after: time(&self.not_after),
-            revoked: self.revoked.as_ref().map(|r| Revocation { reason: r.reason.clone(), at: time(&r.at) }),
+            not_before: self.bound("notBefore", self.not_before.as_ref())?,
+            not_after: self.bound("notAfter", self.not_after.as_ref())?,
+            revoked: self.revoked.as_ref().map(|r| Revocation {
+                reason: r.reason.clone(),
+                at: r.at.as_ref().and_then(Moment::at), // for people: an odd one revokes no less
+            }),
         })
+    }
+
+    /// A key without a time that can be told is not used. A revoked one stays in the ring, which has to know of it.
+    fn bound(&self, field: &str, moment: Option<&Moment>) -> Result<Option<Timestamp>, KeyFault> {
+        match moment {
+            Some(moment) if moment.at().is_none() && self.revoked.is_none() => Err(KeyFault::Malformed(format!(
+                "spec.{field} is {:?}: expected a time as RFC 3339 has it, such as 2030-01-31T00:00:00Z",
+                moment.0
+            ))),
+            other => Ok(other.and_then(Moment::at)),
+        }
     }
 
     /// The moments at which the key begins and ceases to count.
     pub fn boundaries(&self) -> impl Iterator<Item = Timestamp> + '_ {
-        [&self.not_before, &self.not_after].into_iter().flatten().map(|at| at.0)
+        [&self.not_before, &self.not_after].into_iter().flatten().filter_map(Moment::at)
     }
 }

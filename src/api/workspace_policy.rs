@@ -68,7 +68,7 @@ pub struct WorkspacePolicyStatus {
     pub observed_generation: Option<i64>,
     /// `Ready`: Git and the cluster agree; else the reason says what was refused. `Verified`: hash, signatures, key and
     /// validity of the document in this object hold. `Enforced`: agents of the workspace are held to it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::sent::readable")]
     #[schemars(schema_with = "super::crds::conditions")]
     pub conditions: Vec<Condition>,
     /// Revision that the document was accepted in, as `branch@sha1:commit`.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Client, ResourceExt as _};
 use tokio::sync::watch::{self, Receiver, Sender};
 use tokio::task::JoinSet;
 
@@ -45,10 +45,11 @@ pub fn start(client: &Client, tasks: &mut JoinSet<()>) -> Caches {
 }
 
 async fn policies(client: Client, index: Arc<PolicyIndex>) {
-    list_watch(Api::<WorkspacePolicy>::all(client), |seen| {
+    list_watch(client, |seen: Seen<WorkspacePolicy>| {
         match seen {
             Seen::Now(object) => index.object_seen(*object, Timestamp::now()),
-            Seen::Gone(object) => index.object_gone(&object.name_any(), Timestamp::now()),
+            Seen::Unreadable(object) => index.object_unreadable(&object, Timestamp::now()),
+            Seen::Gone(name) => index.object_gone(&name, Timestamp::now()),
             Seen::All(names) => {
                 index.retain_objects(&names, Timestamp::now());
                 index.liveness.complete(Watched::Policies);
@@ -61,10 +62,11 @@ async fn policies(client: Client, index: Arc<PolicyIndex>) {
 }
 
 async fn ledgers(client: Client, index: Arc<PolicyIndex>) {
-    list_watch(Api::<PolicyLedger>::all(client), |seen| {
+    list_watch(client, |seen: Seen<PolicyLedger>| {
         match seen {
             Seen::Now(ledger) => index.ledger_seen(*ledger, Timestamp::now()),
-            Seen::Gone(ledger) => index.ledger_gone(&ledger.name_any(), Timestamp::now()),
+            Seen::Unreadable(ledger) => index.ledger_unreadable(&ledger, Timestamp::now()),
+            Seen::Gone(name) => index.ledger_gone(&name, Timestamp::now()),
             Seen::All(names) => {
                 index.retain_ledgers(&names, Timestamp::now());
                 index.liveness.complete(Watched::Ledgers);
@@ -77,13 +79,14 @@ async fn ledgers(client: Client, index: Arc<PolicyIndex>) {
 }
 
 async fn namespaces(client: Client, index: Arc<PolicyIndex>) {
-    list_watch(Api::<Namespace>::all(client), |seen| {
+    list_watch(client, |seen: Seen<Namespace>| {
         match seen {
             Seen::Now(namespace) => {
                 let label = namespace.labels().get(WORKSPACE_LABEL).map(String::as_str);
                 index.bindings.set(&namespace.name_any(), label.filter(|label| !label.is_empty()));
             }
-            Seen::Gone(namespace) => index.bindings.remove(&namespace.name_any()),
+            Seen::Unreadable(namespace) => index.bindings.set(namespace.name(), None),
+            Seen::Gone(name) => index.bindings.remove(&name),
             Seen::All(names) => {
                 index.bindings.retain(&names);
                 index.liveness.complete(Watched::Namespaces);
@@ -98,12 +101,13 @@ async fn namespaces(client: Client, index: Arc<PolicyIndex>) {
 async fn signing_keys(client: Client, index: Arc<PolicyIndex>, keys: Arc<Mutex<Keys>>, changed: Sender<u64>) {
     // until the first full list, a ring of some of the keys would only cause work: nothing is answered from it
     let mut listed = false;
-    list_watch(Api::<SigningKey>::all(client), |seen| {
+    list_watch(client, |seen: Seen<SigningKey>| {
         let mut keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
         let alive = matches!(seen, Seen::Alive);
         match seen {
             Seen::Now(key) => keys.seen(*key),
-            Seen::Gone(key) => keys.gone(&key.name_any()),
+            Seen::Unreadable(key) => keys.unreadable(&key),
+            Seen::Gone(name) => keys.gone(&name),
             Seen::All(names) => {
                 keys.retain(&names);
                 listed = true;
@@ -123,14 +127,16 @@ async fn signing_keys(client: Client, index: Arc<PolicyIndex>, keys: Arc<Mutex<K
 async fn policy_repositories(client: Client, sender: Sender<Repositories>) {
     let mut all: HashMap<String, Arc<PolicyRepository>> = HashMap::new();
     let mut listed = false;
-    list_watch(Api::<PolicyRepository>::all(client), |seen| {
+    list_watch(client, |seen: Seen<PolicyRepository>| {
         let alive = matches!(seen, Seen::Alive);
         match seen {
             Seen::Now(repository) => {
                 all.insert(repository.name_any(), Arc::new(*repository));
             }
-            Seen::Gone(repository) => {
-                all.remove(&repository.name_any());
+            // what was read of it last stays: without it, another repository would seem to be the only one
+            Seen::Unreadable(_) => {}
+            Seen::Gone(name) => {
+                all.remove(&name);
             }
             Seen::All(names) => {
                 all.retain(|name, _| names.contains(name));

@@ -5,17 +5,20 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 
 use crate::api::conditions::NewCondition;
-use crate::api::{SigningKey, SigningKeySpec};
-use crate::policy::{KeyRing, Reason, TrustedKey};
+use crate::api::{SigningKey, SigningKeySpec, Unreadable};
+use crate::policy::{KeyFault, KeyRing, PublicKey, Reason, Revocation, TrustedKey};
 
 /// The key ring of some specs. A key that cannot be used never makes another unusable.
 pub fn ring<'a>(specs: impl IntoIterator<Item = &'a SigningKeySpec>) -> KeyRing {
-    let mut usable: Vec<TrustedKey> = Vec::new();
-    let mut unusable = Vec::new();
-    for spec in specs {
-        match spec.trusted_key() {
+    ring_of(specs.into_iter().map(|spec| spec.trusted_key().map_err(|fault| (spec.key_id.clone(), fault))))
+}
+
+fn ring_of(keys: impl Iterator<Item = Result<TrustedKey, (String, KeyFault)>>) -> KeyRing {
+    let (mut usable, mut unusable) = (Vec::new(), Vec::new());
+    for key in keys {
+        match key {
             Ok(key) => usable.push(key),
-            Err(fault) => unusable.push((spec.key_id.clone(), fault)),
+            Err(fault) => unusable.push(fault),
         }
     }
     unusable.into_iter().fold(KeyRing::new(usable), |ring, (key_id, fault)| ring.with_unusable(key_id, fault))
@@ -25,27 +28,69 @@ pub fn ring<'a>(specs: impl IntoIterator<Item = &'a SigningKeySpec>) -> KeyRing 
 #[derive(Default)]
 pub struct Keys {
     objects: BTreeMap<String, SigningKey>,
+    unreadable: BTreeMap<String, UnreadableKey>,
+}
+
+/// What is known of a `SigningKey` that cannot be read.
+struct UnreadableKey {
+    key_id: Option<String>,
+    /// Its public key, if the object says that it is revoked.
+    revoked: Option<PublicKey>,
+    why: String,
+}
+
+impl UnreadableKey {
+    fn new(object: &Unreadable) -> Self {
+        // what is no key revokes none
+        let public_key = || PublicKey::parse(&object.text("publicKey")?).ok();
+        UnreadableKey {
+            key_id: object.text("keyId"),
+            revoked: object.has("revoked").then(public_key).flatten(),
+            why: object.to_string(),
+        }
+    }
+
+    /// It is trusted for nothing, and makes its id unusable; a revocation counts wherever that public key is.
+    fn entry(&self) -> Result<TrustedKey, (String, KeyFault)> {
+        let key_id = self.key_id.clone().unwrap_or_default();
+        let Some(public_key) = self.revoked.clone() else {
+            return Err((key_id, KeyFault::Malformed(self.why.clone())));
+        };
+        let revoked = Some(Revocation { reason: Some(self.why.clone()), at: None });
+        Ok(TrustedKey { key_id, public_key, workspaces: Vec::new(), not_before: None, not_after: None, revoked })
+    }
 }
 
 impl Keys {
     /// An object was created or changed.
     pub fn seen(&mut self, key: SigningKey) {
-        self.objects.insert(key.metadata.name.clone().unwrap_or_default(), key);
+        let name = key.metadata.name.clone().unwrap_or_default();
+        self.unreadable.remove(&name);
+        self.objects.insert(name, key);
+    }
+
+    /// An object was created or changed, and cannot be read: its key id is not used any more.
+    pub fn unreadable(&mut self, key: &Unreadable) {
+        self.objects.remove(key.name());
+        self.unreadable.insert(key.name().to_owned(), UnreadableKey::new(key));
     }
 
     /// An object is gone.
     pub fn gone(&mut self, name: &str) {
         self.objects.remove(name);
+        self.unreadable.remove(name);
     }
 
     /// A full list was read.
     pub fn retain(&mut self, names: &std::collections::HashSet<String>) {
         self.objects.retain(|name, _| names.contains(name));
+        self.unreadable.retain(|name, _| names.contains(name));
     }
 
     /// The key ring of all objects.
     pub fn ring(&self) -> KeyRing {
-        ring(self.objects.values().map(|key| &key.spec))
+        let objects = self.objects.values().map(|key| key.spec.trusted_key().map_err(|e| (key.spec.key_id.clone(), e)));
+        ring_of(objects.chain(self.unreadable.values().map(UnreadableKey::entry)))
     }
 
     /// All objects.
@@ -56,8 +101,9 @@ impl Keys {
     /// How many objects claim each key id.
     pub fn claims(&self) -> HashMap<String, usize> {
         let mut claims = HashMap::new();
-        for key in self.objects.values() {
-            *claims.entry(key.spec.key_id.clone()).or_insert(0) += 1;
+        let unreadable = self.unreadable.values().filter_map(|key| key.key_id.as_ref());
+        for key_id in self.objects.values().map(|key| &key.spec.key_id).chain(unreadable) {
+            *claims.entry(key_id.clone()).or_insert(0) += 1;
         }
         claims
     }

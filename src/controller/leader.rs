@@ -20,7 +20,7 @@ use super::plan::{self, Outcome, Place, Plan};
 use super::status::Observed;
 use crate::admission::hold;
 use crate::admission::index::{PolicyIndex, WorkspaceView};
-use crate::api::{PolicyLedger, WorkspacePolicy, object_name};
+use crate::api::{PolicyLedger, Sent, WorkspacePolicy, object_name};
 use crate::git::Git;
 use crate::policy::{Document, Format, VerifiedPolicy};
 
@@ -234,12 +234,14 @@ impl Leader {
     /// The watch is behind: asks for the present objects.
     async fn look_again(&self, name: &str) -> Result<(), WorkspaceError> {
         let now = Timestamp::now();
-        match self.policies().get_opt(name).await.map_err(WorkspaceError::api("read WorkspacePolicy", name))? {
-            Some(object) => self.index.object_seen(object, now),
+        match self.sent_policies().get_opt(name).await.map_err(WorkspaceError::api("read WorkspacePolicy", name))? {
+            Some(Sent { object: Ok(object), .. }) => self.index.object_seen(*object, now),
+            Some(Sent { object: Err(unreadable), .. }) => self.index.object_unreadable(&unreadable, now),
             None => self.index.object_gone(name, now),
         }
-        match self.ledgers().get_opt(name).await.map_err(WorkspaceError::api("read PolicyLedger", name))? {
-            Some(ledger) => self.index.ledger_seen(ledger, now),
+        match self.sent_ledgers().get_opt(name).await.map_err(WorkspaceError::api("read PolicyLedger", name))? {
+            Some(Sent { object: Ok(ledger), .. }) => self.index.ledger_seen(*ledger, now),
+            Some(Sent { object: Err(unreadable), .. }) => self.index.ledger_unreadable(&unreadable, now),
             None => self.index.ledger_gone(name, now),
         }
         Ok(())
@@ -250,6 +252,15 @@ impl Leader {
     }
 
     fn ledgers(&self) -> Api<PolicyLedger> {
+        Api::all(self.client.clone())
+    }
+
+    /// For what is there already: whoever wrote into it may have made it unreadable.
+    fn sent_policies(&self) -> Api<Sent<WorkspacePolicy>> {
+        Api::all(self.client.clone())
+    }
+
+    fn sent_ledgers(&self) -> Api<Sent<PolicyLedger>> {
         Api::all(self.client.clone())
     }
 

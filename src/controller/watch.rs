@@ -9,15 +9,21 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::api::{ListParams, WatchEvent, WatchParams};
-use kube::{Api, Resource, ResourceExt as _};
+use kube::core::Request;
+use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
+
+use crate::api::sent::SentList;
+use crate::api::{Sent, Unreadable};
 
 /// What a watch says.
 pub enum Seen<K> {
     /// The object is so now.
     Now(Box<K>),
-    /// The object is gone.
-    Gone(Box<K>),
+    /// The object is so now that it cannot be read. That is said in the log already.
+    Unreadable(Unreadable),
+    /// The object of this name is gone.
+    Gone(String),
     /// A full list was read: there are no other names than these.
     All(HashSet<String>),
     /// Nothing happened, and the watch is alive.
@@ -30,9 +36,11 @@ const PAGE: u32 = 500;
 const SILENCE: Duration = Duration::from_secs(130);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A watch that ends sooner is not asked for again without a pause.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// Lists and watches all objects of a kind, for ever. Faults are logged and tried again, with growing pauses.
-pub async fn list_watch<K>(api: Api<K>, mut sink: impl FnMut(Seen<K>))
+pub async fn list_watch<K>(client: Client, mut sink: impl FnMut(Seen<K>))
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -42,21 +50,23 @@ where
     loop {
         let start = tokio::time::Instant::now();
         let result = match from.take() {
-            None => list(&api, &mut sink).await.map(Some),
-            Some(version) => watch(&api, version, &mut sink).await,
+            None => match list(&client, &mut sink).await {
+                Ok(version) => {
+                    from = Some(version);
+                    continue;
+                }
+                Err(error) => Err((None, error)),
+            },
+            Some(version) => watch(&client, version, &mut sink).await,
         };
         match result {
-            Ok(next) => {
-                from = next;
-                pause = FIRST_PAUSE;
-                continue;
-            }
+            Ok(next) => from = next,
             Err((version, error)) => {
                 tracing::warn!(%kind, %error, "watch failed, trying again");
                 from = version;
             }
         }
-        if start.elapsed() > LONGEST_PAUSE {
+        if start.elapsed() > SHORT {
             pause = FIRST_PAUSE;
         }
         tokio::time::sleep(pause).await;
@@ -64,20 +74,30 @@ where
     }
 }
 
-/// A fault, and the resourceVersion from which watching can go on, if it can.
-type Fault = (Option<String>, kube::Error);
+/// Hands an object on, as it is or as one that cannot be read.
+fn tell<K: Resource<DynamicType = ()>>(sent: Sent<K>, sink: &mut impl FnMut(Seen<K>)) {
+    match sent.object {
+        Ok(object) => sink(Seen::Now(object)),
+        Err(unreadable) => {
+            tracing::error!(kind = %K::plural(&()), name = unreadable.name(), why = %unreadable.why, "object cannot be read");
+            sink(Seen::Unreadable(unreadable));
+        }
+    }
+}
 
-async fn list<K>(api: &Api<K>, sink: &mut impl FnMut(Seen<K>)) -> Result<String, Fault>
+async fn list<K>(client: &Client, sink: &mut impl FnMut(Seen<K>)) -> Result<String, kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
 {
     let mut names = HashSet::new();
     let mut params = ListParams::default().limit(PAGE);
+    let request = Request::new(K::url_path(&(), None));
     loop {
-        let page = api.list(&params).await.map_err(|error| (None, error))?;
-        for object in page.items {
+        let page = request.list(&params).map_err(kube::Error::BuildRequest)?;
+        let page: SentList<K> = client.request(page).await?;
+        for object in page.items.unwrap_or_default() {
             names.insert(object.name_any());
-            sink(Seen::Now(Box::new(object)));
+            tell(object, sink);
         }
         sink(Seen::Alive);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -90,29 +110,37 @@ where
     }
 }
 
+/// A fault, and the resourceVersion from which watching can go on, if it can.
+type Fault = (Option<String>, kube::Error);
+
 /// Watches until the server ends it. `Ok(None)`: the version is too old, list again.
-async fn watch<K>(api: &Api<K>, mut version: String, sink: &mut impl FnMut(Seen<K>)) -> Result<Option<String>, Fault>
+async fn watch<K>(client: &Client, mut version: String, sink: &mut impl FnMut(Seen<K>)) -> Result<Option<String>, Fault>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
 {
-    let params = WatchParams::default();
-    let stream = api.watch(&params, &version).await.map_err(|error| (Some(version.clone()), error))?;
+    let api: Api<Sent<K>> = Api::all(client.clone());
+    let stream = match api.watch(&WatchParams::default(), &version).await {
+        Err(kube::Error::Api(status)) if status.code == 410 => return Ok(None),
+        other => other.map_err(|error| (Some(version.clone()), error))?,
+    };
     let mut stream = stream.boxed();
     loop {
         let event = match tokio::time::timeout(SILENCE, stream.try_next()).await {
             Err(_silent) => return Ok(Some(version)),
             Ok(Ok(None)) => return Ok(Some(version)),
+            // no event: asked for again from the same version, it would come again
+            Ok(Err(error @ kube::Error::SerdeError(_))) => return Err((None, error)),
             Ok(Err(error)) => return Err((Some(version), error)),
             Ok(Ok(Some(event))) => event,
         };
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 version = object.resource_version().unwrap_or(version);
-                sink(Seen::Now(Box::new(object)));
+                tell(object, sink);
             }
             WatchEvent::Deleted(object) => {
                 version = object.resource_version().unwrap_or(version);
-                sink(Seen::Gone(Box::new(object)));
+                sink(Seen::Gone(object.name_any()));
             }
             WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
             WatchEvent::Error(status) if status.code == 410 => return Ok(None),

@@ -8,7 +8,9 @@ use serde_json::json;
 use super::{Leader, WorkspaceError};
 use crate::admission::index::{ObjectView, WorkspaceView};
 use crate::api::conditions::{self, find};
-use crate::api::{FIELD_MANAGER, PolicyLedger, PolicyLedgerSpec, WorkspacePolicy, WorkspacePolicySpec, object_name};
+use crate::api::{
+    FIELD_MANAGER, PolicyLedger, PolicyLedgerSpec, Sent, Unreadable, WorkspacePolicy, WorkspacePolicySpec, object_name,
+};
 use crate::controller::candidate::Candidate;
 use crate::controller::documents::Documents;
 use crate::controller::events::Events;
@@ -57,7 +59,9 @@ impl Leader {
                     "metadata": {"name": name, "resourceVersion": object.resource_version},
                     "spec": spec,
                 });
-                self.policies().patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&apply)).await
+                let params = PatchParams::apply(FIELD_MANAGER).force();
+                let sent = self.sent_policies().patch(name, &params, &Patch::Apply(&apply)).await;
+                sent.and_then(readable)
             }
         };
         let written = written.map_err(WorkspaceError::api("write WorkspacePolicy", name))?;
@@ -114,23 +118,27 @@ impl Leader {
             commit: source.commit,
             accepted_at: same.map_or_else(|| Some(now()), |ledger| ledger.spec.accepted_at.clone()),
         };
-        let written = match &view.ledger {
+        let there = view.ledger.as_ref().map(|ledger| &ledger.resource_version).or(view.unreadable_ledger.as_ref());
+        let written = match there {
             None => {
                 let ledger = PolicyLedger::new(name, spec);
                 let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
                 self.ledgers().create(&params, &ledger).await
             }
-            Some(ledger) => {
+            Some(resource_version) => {
                 let apply = json!({
                     "apiVersion": "sekuire.ai/v1alpha1", "kind": "PolicyLedger",
-                    "metadata": {"name": name, "resourceVersion": ledger.resource_version},
+                    "metadata": {"name": name, "resourceVersion": resource_version},
                     "spec": spec,
                 });
-                self.ledgers().patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&apply)).await
+                let params = PatchParams::apply(FIELD_MANAGER).force();
+                let sent = self.sent_ledgers().patch(name, &params, &Patch::Apply(&apply)).await;
+                sent.and_then(readable)
             }
         };
         let written = written.map_err(WorkspaceError::api("write PolicyLedger", name))?;
-        if view.marked.is_some_and(|marked| marked >= base.mark.version) {
+        let was_higher = view.marked.is_some_and(|marked| marked >= base.mark.version);
+        if was_higher || view.unreadable_ledger.is_some() {
             tracing::warn!(policy = %base.mark.policy_id, version = %base.mark.version, "mark put back");
             let note = format!(
                 "the PolicyLedger was changed or deleted by somebody else; its mark {} was put back",
@@ -154,10 +162,13 @@ impl Leader {
             "status": status,
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let written = self.policies().patch_status(name, &params, &Patch::Apply(&apply)).await;
+        let written = self.sent_policies().patch_status(name, &params, &Patch::Apply(&apply)).await;
         let written = written.map_err(WorkspaceError::api("write status of WorkspacePolicy", name))?;
         self.say_status(name, object, &status).await;
-        self.index.object_seen(written, Timestamp::now());
+        match written.object {
+            Ok(object) => self.index.object_seen(*object, Timestamp::now()),
+            Err(unreadable) => self.index.object_unreadable(&unreadable, Timestamp::now()),
+        }
         Ok(())
     }
 
@@ -172,6 +183,12 @@ impl Leader {
             self.events.warning(about, &after.reason, after.message.clone()).await;
         }
     }
+}
+
+/// What was written over an unreadable object is readable; if it were not, it would be written again and again.
+fn readable<K>(sent: Sent<K>) -> Result<K, kube::Error> {
+    let unreadable = |unreadable: Unreadable| kube::Error::SerdeError(serde::de::Error::custom(unreadable));
+    sent.object.map(|object| *object).map_err(unreadable)
 }
 
 /// The present time as the API server stores it.
