@@ -24,7 +24,7 @@ pub struct Sent<K> {
     /// Name, uid, resourceVersion and generation; nothing else.
     pub metadata: ObjectMeta,
     /// The object, without `metadata.managedFields`; or why it cannot be read.
-    pub object: Result<Box<K>, Unreadable>,
+    pub object: Result<Box<K>, Box<Unreadable>>,
 }
 
 /// An object that cannot be read as its kind.
@@ -88,12 +88,14 @@ fn read<K: DeserializeOwned>(text: &RawValue) -> serde_json::Result<Sent<K>> {
     let object = read_as(&members).or_else(|error| {
         // a status is written again by whoever wrote it
         let status = members.remove("status");
-        read_as(&members).map_err(|_| Unreadable {
-            metadata: identity.clone(),
-            why: error.to_string(),
-            // a spec that is no object has no fields
-            spec: members.get("spec").and_then(|spec| read_members(spec).ok()).unwrap_or_default(),
-            status,
+        read_as(&members).map_err(|_| {
+            Box::new(Unreadable {
+                metadata: identity.clone(),
+                why: error.to_string(),
+                // a spec that is no object has no fields
+                spec: members.get("spec").and_then(|spec| read_members(spec).ok()).unwrap_or_default(),
+                status,
+            })
         })
     });
     Ok(Sent { metadata: identity, object })

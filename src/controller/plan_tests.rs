@@ -80,7 +80,7 @@ fn enforcing(policy: &Arc<VerifiedPolicy>) -> WorkspaceView {
     let mut object = object(policy);
     object.source = Some(Source { repository: "repo".into(), path: "p.json".into(), commit: "0".repeat(40) });
     let held = Held { policy: policy.clone(), source: object.source.clone(), refused: None };
-    WorkspaceView { object: Some(object), ledger: Some(ledger(policy)), held: Some(held), marked: None }
+    WorkspaceView { object: Some(object), ledger: Some(ledger(policy)), held: Some(held), ..WorkspaceView::default() }
 }
 
 fn reasons(plan: &Plan) -> Vec<Reason> {
@@ -241,7 +241,12 @@ fn an_object_with_a_higher_signed_version_raises_the_mark_before_git_is_read() {
 #[test]
 fn a_marked_version_that_nobody_holds_is_found_again_in_git() {
     let (one, two) = (policy("p", "1", "active", "x"), policy("p", "2", "active", "y"));
-    let view = WorkspaceView { object: Some(object(&one)), ledger: Some(ledger(&two)), held: None, marked: None };
+    let view = WorkspaceView {
+        object: Some(object(&one)),
+        ledger: Some(ledger(&two)),
+        held: None,
+        ..WorkspaceView::default()
+    };
     let lost = plan(&view, &[]);
     assert_eq!((lost.base.unwrap().place, lost.write, lost.raise_mark), (Place::Nowhere, None, false));
     let found = plan(&view, &[candidate(&two, "p.json", 0, false)]);

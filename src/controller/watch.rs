@@ -21,7 +21,7 @@ pub enum Seen<K> {
     /// The object is so now.
     Now(Box<K>),
     /// The object is so now that it cannot be read. That is said in the log already.
-    Unreadable(Unreadable),
+    Unreadable(Box<Unreadable>),
     /// The object of this name is gone.
     Gone(String),
     /// A full list was read: there are no other names than these.

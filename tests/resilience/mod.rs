@@ -8,3 +8,4 @@ mod probes;
 mod support;
 mod tamper;
 mod tampering;
+mod undecodable;

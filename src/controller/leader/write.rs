@@ -187,7 +187,7 @@ impl Leader {
 
 /// What was written over an unreadable object is readable; if it were not, it would be written again and again.
 fn readable<K>(sent: Sent<K>) -> Result<K, kube::Error> {
-    let unreadable = |unreadable: Unreadable| kube::Error::SerdeError(serde::de::Error::custom(unreadable));
+    let unreadable = |unreadable: Box<Unreadable>| kube::Error::SerdeError(serde::de::Error::custom(unreadable));
     sent.object.map(|object| *object).map_err(unreadable)
 }
 
