@@ -200,7 +200,7 @@ impl Leader {
             return Ok(Vec::new());
         }
         let candidates = self.candidates(name);
-        let plan = plan::plan(&view, &candidates);
+        let plan = plan::plan(&view, &candidates, Timestamp::now());
         self.write_object(name, &view, &plan, &candidates, fresh).await?;
         self.still_leading(name)?;
         if let Some(object) = view.object.as_ref().filter(|object| plan.base.is_none() && object.of_another()) {
