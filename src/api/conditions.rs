@@ -56,6 +56,13 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
+/// `Stalled`, which goes with a `Ready` that is False until somebody does something about it. Without it, kstatus takes
+/// the object for one in progress.
+pub fn stalled(ready: &NewCondition) -> Option<NewCondition> {
+    let waits = ready.reason == "KeyNotYetValid";
+    (!ready.status && !waits).then(|| NewCondition { type_: "Stalled", status: true, ..ready.clone() })
+}
+
 /// The condition of a type, if the object has it.
 pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == type_)

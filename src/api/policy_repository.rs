@@ -48,11 +48,11 @@ pub struct PolicyRepositorySpec {
     /// How often to look for new commits, such as `30s`, `1m` or `1h30m`; a little jitter is added. At least 1s; default
     /// `1m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]+(ms|s|m|h))+$"))]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,6}(ms|s|m|h)){1,4}$"))]
     pub interval: Option<String>,
     /// How long one look may take, at most; default `60s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]+(ms|s|m|h))+$"))]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,6}(ms|s|m|h)){1,4}$"))]
     pub timeout: Option<String>,
     /// True: look no more. What is enforced stays enforced, and is still put back when somebody edits it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -108,8 +108,8 @@ impl Documents {
     }
 
     /// The next moment at which a verdict changes by the clock alone.
-    pub fn next_change(&self) -> Option<Timestamp> {
-        self.judged.values().filter_map(|judged| judged.until).min()
+    pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
+        self.judged.values().filter_map(|judged| judged.until).filter(|at| *at > now).min()
     }
 }
 

@@ -19,7 +19,7 @@ use super::observe::{self, Seen};
 use super::plan::Outcome;
 use super::report::{self, Fault, Look};
 use crate::api::policy_repository::Cursor;
-use crate::api::{FIELD_MANAGER, PolicyRepository, REQUESTED_AT};
+use crate::api::{FIELD_MANAGER, PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT};
 use crate::git::{Ancestry, Git, Request, Snapshot};
 
 /// Workspaces that are written at the same time.
@@ -39,6 +39,10 @@ pub struct Worker {
     seen: Option<Seen>,
     outcomes: BTreeMap<String, Vec<(Candidate, Outcome)>>,
     failures: u32,
+    /// Whether the last look judged documents.
+    judged: bool,
+    /// The tokens that asked for a look, as they were at the last one.
+    requests: Option<[Option<String>; 2]>,
 }
 
 /// Why a repository is looked at.
@@ -61,6 +65,8 @@ impl Worker {
             seen: None,
             outcomes: BTreeMap::new(),
             failures: 0,
+            judged: false,
+            requests: None,
         }
     }
 
@@ -72,7 +78,9 @@ impl Worker {
         } else {
             self.observe_and_reconcile(repository, cause).await
         };
-        self.write_status(repository, &look).await;
+        self.judged = look.findings.is_some();
+        let requested = self.requested(repository);
+        self.write_status(repository, &look, requested.as_deref()).await;
         let interval = repository.spec.interval();
         match &look.fault {
             Some(fault) if fault.transient() => {
@@ -82,7 +90,7 @@ impl Worker {
             }
             _ => {
                 self.failures = 0;
-                self.until_next(jittered(interval))
+                jittered(interval)
             }
         }
     }
@@ -90,18 +98,18 @@ impl Worker {
     /// The repository is gone: so are its clone and what it offered.
     pub async fn forget(self, repository: &PolicyRepository) {
         let name = repository.name_any();
-        self.leader.forget(&name);
+        self.leader.forget(&name, &key(repository));
         if let Err(error) = self.git.forget(&key(repository)).await {
             tracing::warn!(%error, repository = %name, "clone not deleted; it is a cache, and may be deleted by hand");
         }
         self.leader.index.mark_dirty(self.leader.index.names());
     }
 
-    /// The interval, or the moment at which a verdict changes by the clock alone.
-    fn until_next(&self, interval: Duration) -> Duration {
-        let Some(at) = self.documents.next_change() else { return interval };
+    /// How long until a verdict changes by the clock alone. None: never, or the last look judged nothing.
+    pub fn verdicts_change_in(&self) -> Option<Duration> {
+        let at = self.documents.next_change(Timestamp::now()).filter(|_| self.judged)?;
         let until = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
-        interval.min(until.max(Duration::from_millis(10)))
+        Some(until.max(Duration::from_millis(10)))
     }
 
     async fn observe_and_reconcile(&mut self, repository: &PolicyRepository, cause: Cause) -> Look {
@@ -234,28 +242,67 @@ impl Worker {
         findings
     }
 
-    async fn write_status(&self, repository: &PolicyRepository, look: &Look) {
-        let requested = requested_at(repository);
-        let status = report::status(repository, look, requested, Timestamp::now());
-        let previous = repository.status.clone().unwrap_or_default();
-        if status == previous {
-            return;
+    /// The token to echo: the one of two annotations that changed.
+    fn requested(&mut self, repository: &PolicyRepository) -> Option<String> {
+        let now = requests(repository);
+        let handled = repository.status.as_ref().and_then(|status| status.last_handled_reconcile_at.clone());
+        let before = self.requests.replace(now.clone());
+        let changed = match before {
+            Some(before) => now
+                .iter()
+                .zip(before)
+                .find(|(now, before)| now.is_some() && **now != *before)
+                .map(|(now, _)| now.clone()),
+            // a new process: the one that was echoed last was handled
+            None if handled.is_some() && now.contains(&handled) => None,
+            None => now.iter().find(|token| token.is_some()).cloned(),
+        };
+        changed.flatten().or(handled)
+    }
+
+    async fn write_status(&self, repository: &PolicyRepository, look: &Look, requested: Option<&str>) {
+        let (name, api) = (repository.name_any(), Api::<PolicyRepository>::all(self.client.clone()));
+        let mut latest = repository.clone();
+        for _ in 0..3 {
+            let previous = latest.status.clone().unwrap_or_default();
+            let status = report::status(&latest, look, requested, Timestamp::now());
+            if status == previous {
+                return;
+            }
+            let apply = json!({
+                "apiVersion": "sekuire.ai/v1alpha1", "kind": "PolicyRepository",
+                "metadata": {"name": name, "resourceVersion": latest.resource_version()},
+                "status": status,
+            });
+            let params = PatchParams::apply(FIELD_MANAGER).force();
+            match api.patch_status(&name, &params, &Patch::Apply(&apply)).await {
+                Ok(_) => return self.tell(&name, repository, &previous, &status).await,
+                Err(kube::Error::Api(refused)) if refused.code == 409 => match api.get(&name).await {
+                    // what was looked at is still what is asked for: only something else of the object changed
+                    Ok(now)
+                        if now.uid() == repository.uid()
+                            && now.metadata.generation == repository.metadata.generation =>
+                    {
+                        latest = now
+                    }
+                    // the watch brings the new spec, and with it the next look
+                    _ => return,
+                },
+                Err(error) => return tracing::warn!(%error, repository = %name, "status not written"),
+            }
         }
-        let name = repository.name_any();
-        let apply = json!({
-            "apiVersion": "sekuire.ai/v1alpha1", "kind": "PolicyRepository",
-            "metadata": {"name": name, "resourceVersion": repository.resource_version()},
-            "status": status,
-        });
-        let api: Api<PolicyRepository> = Api::all(self.client.clone());
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        if let Err(error) = api.patch_status(&name, &params, &Patch::Apply(&apply)).await {
-            // the watch brings what is newer, and with it the next look
-            tracing::warn!(%error, repository = %name, "status not written");
-            return;
-        }
-        for event in report::events(&previous, &status) {
-            let about = Events::repository(&name, repository.uid());
+        tracing::warn!(repository = %name, "status not written: the object changes too fast");
+    }
+
+    async fn tell(
+        &self,
+        name: &str,
+        repository: &PolicyRepository,
+        before: &PolicyRepositoryStatus,
+        after: &PolicyRepositoryStatus,
+    ) {
+        for event in report::events(before, after) {
+            let about = Events::repository(name, repository.uid());
             match event.warning {
                 true => self.leader.events.warning(about, &event.reason, event.note).await,
                 false => self.leader.events.normal(about, &event.reason, event.note).await,
@@ -274,10 +321,9 @@ fn belongs(cursor: &Cursor, repository: &PolicyRepository) -> bool {
     cursor.url == repository.spec.url && cursor.branch == repository.spec.branch().unwrap_or_default()
 }
 
-/// The token of the annotation that asks for a look at once.
-pub fn requested_at(repository: &PolicyRepository) -> Option<&str> {
-    let annotations = repository.metadata.annotations.as_ref()?;
-    REQUESTED_AT.iter().find_map(|name| annotations.get(*name)).map(String::as_str)
+/// The tokens of the annotations that ask for a look at once.
+pub fn requests(repository: &PolicyRepository) -> [Option<String>; 2] {
+    REQUESTED_AT.map(|name| repository.metadata.annotations.as_ref()?.get(name).cloned())
 }
 
 /// Up to a tenth more, so that many repositories do not ask one server at the same moment.
