@@ -17,12 +17,12 @@ pub struct NewCondition {
 }
 
 impl NewCondition {
-    /// A condition; messages are cut at 32 KiB, which is what the API server accepts.
+    /// A condition; control characters in the message are escaped, and it is cut at 32 KiB, which is what
+    /// the API server accepts.
     pub fn new(type_: &'static str, status: bool, reason: impl Into<String>, message: impl Into<String>) -> Self {
-        let mut message: String = message.into();
+        let mut message = crate::git::one_line(&message.into()).into_owned();
         if message.len() > 32_000 {
-            let end = (0..=32_000).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
-            message.truncate(end);
+            message.truncate(message.floor_char_boundary(32_000));
             message.push('…');
         }
         NewCondition { type_, status, reason: reason.into(), message }

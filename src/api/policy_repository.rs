@@ -115,6 +115,11 @@ pub struct PolicyRepositoryStatus {
     /// Where `lastAppliedRevision` was reached: a new tip of the same URL and branch must descend from this commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<Cursor>,
+    /// How many commits between the revision looked at last and the one applied before it were not read: too many at
+    /// once, too many documents in them, or malformed. What stands at the tip was read; a version that stood in those
+    /// commits alone was not seen, and has to be committed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped_commits: Option<u32>,
     /// The documents at the revision looked at last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub documents: Option<DocumentCounts>,

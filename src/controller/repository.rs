@@ -18,16 +18,20 @@ use super::leader::{Leader, Observation, WorkspaceError};
 use super::observe::{self, Seen};
 use super::plan::Outcome;
 use super::report::{self, Fault, Look};
+use crate::admission::index::ObjectView;
 use crate::api::policy_repository::Cursor;
 use crate::api::{FIELD_MANAGER, PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT};
 use crate::git::{Ancestry, Git, Request, Snapshot};
+use crate::policy::Reason;
 
 /// Workspaces that are written at the same time.
 const CONCURRENCY: usize = 16;
 /// Pauses after faults that may pass by themselves grow up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// Listings of marked commits that are asked for at once.
-const MOST_MARKED_COMMITS: usize = 50;
+/// Marked documents that are asked for at once.
+const MOST_MARKED_DOCUMENTS: usize = 500;
+/// Longest path that a repository has, in bytes.
+const LONGEST_PATH: usize = 4096;
 
 /// The worker of one repository.
 pub struct Worker {
@@ -127,7 +131,12 @@ impl Worker {
         if let Err(error) = judged {
             return Look { revision: Some(revision), fault: Some(Fault::git(&error)), ..Look::default() };
         }
-        let mut look = Look { revision: Some(revision), path_exists: snapshot.path_exists, ..Look::default() };
+        let mut look = Look {
+            revision: Some(revision),
+            path_exists: snapshot.path_exists,
+            skipped: snapshot.skipped,
+            ..Look::default()
+        };
         if rewritten {
             let last = cursor.map(|cursor| cursor.commit).unwrap_or_default();
             look.fault = Some(Fault::rewritten(&snapshot.tip, &last));
@@ -170,25 +179,36 @@ impl Worker {
         repository.spec.path().clone_into(&mut request.path);
         request.timeout = repository.spec.timeout();
         request.since = cursor.map(|cursor| cursor.commit.clone());
-        request.also = self.marked_commits(&repository.name_any());
+        request.also = self.marked_documents(&repository.name_any());
         request.offline = cause == Cause::Judge && self.seen.is_some();
         self.git.snapshot(&request).await
     }
 
-    /// Commits whose documents are marked, and held by nobody: their objects were damaged while no replica ran.
-    fn marked_commits(&self, repository: &str) -> Vec<String> {
+    /// Marked documents that are held by nobody, as commit and path: their objects were damaged while no replica ran.
+    ///
+    /// One that is refused for its key is not lost: what is marked is that same document, and reading it again would
+    /// not make it valid. If there are too many, chance decides, so that each has its turn.
+    fn marked_documents(&self, repository: &str) -> Vec<(String, String)> {
         let index = &self.leader.index;
-        let mut commits = BTreeSet::new();
+        let mut lost = BTreeSet::new();
         for name in index.names() {
             let view = index.view(&name);
-            if let (None, Some(ledger)) = (&view.held, &view.ledger)
-                && ledger.spec.repository == repository
-                && ledger.spec.commit.len() == 40
+            let (None, Some(ledger)) = (view.held, view.ledger) else { continue };
+            let spec = ledger.spec;
+            let hex = spec.commit.len() == 40 && spec.commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let named = hex && (1..=LONGEST_PATH).contains(&spec.path.len());
+            if named && spec.repository == repository && !view.object.is_some_and(|object| refused_for_its_key(&object))
             {
-                commits.insert(ledger.spec.commit.clone());
+                lost.insert((spec.commit, spec.path));
             }
         }
-        commits.into_iter().take(MOST_MARKED_COMMITS).collect()
+        let mut lost: Vec<(String, String)> = lost.into_iter().collect();
+        if lost.len() > MOST_MARKED_DOCUMENTS {
+            let start = getrandom::u32().unwrap_or(0) as usize % lost.len();
+            lost.rotate_left(start);
+            lost.truncate(MOST_MARKED_DOCUMENTS);
+        }
+        lost
     }
 
     /// Has every workspace reconciled whose documents differ from what was seen last. Returns the first failure.
@@ -324,6 +344,15 @@ fn belongs(cursor: &Cursor, repository: &PolicyRepository) -> bool {
 /// The tokens of the annotations that ask for a look at once.
 pub fn requests(repository: &PolicyRepository) -> [Option<String>; 2] {
     REQUESTED_AT.map(|name| repository.metadata.annotations.as_ref()?.get(name).cloned())
+}
+
+fn refused_for_its_key(object: &ObjectView) -> bool {
+    object.verdict.as_ref().is_err_and(|refusal| {
+        matches!(
+            refusal.reason,
+            Reason::KeyRevoked | Reason::UnknownSigningKey | Reason::KeyNotAuthorized | Reason::KeyNotYetValid
+        )
+    })
 }
 
 /// Up to a tenth more, so that many repositories do not ask one server at the same moment.
