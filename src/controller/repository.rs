@@ -197,8 +197,7 @@ impl Worker {
             let spec = ledger.spec;
             let hex = spec.commit.len() == 40 && spec.commit.bytes().all(|byte| byte.is_ascii_hexdigit());
             let named = hex && (1..=LONGEST_PATH).contains(&spec.path.len());
-            if named && spec.repository == repository && !view.object.is_some_and(|object| refused_for_its_key(&object))
-            {
+            if named && spec.repository == repository {
                 lost.insert((spec.commit, spec.path));
             }
         }

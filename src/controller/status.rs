@@ -155,7 +155,9 @@ fn ready(observed: &Observed<'_>, own: &Own<'_>) -> NewCondition {
             outcome.reason,
             format!(
                 "{} in commit {}{key} was refused: {}; version {version} stays as it was",
-                candidate.path, candidate.commit, outcome.message
+                crate::git::shown(&candidate.path),
+                candidate.commit,
+                outcome.message
             ),
         );
     }
@@ -176,7 +178,7 @@ fn ready(observed: &Observed<'_>, own: &Own<'_>) -> NewCondition {
 fn words(held: &Held) -> String {
     let key = held.policy.signing_key_id();
     match &held.source {
-        Some(source) => format!("{} in commit {}, signed by {key}", source.path, source.commit),
+        Some(source) => format!("{} in commit {}, signed by {key}", crate::git::shown(&source.path), source.commit),
         None => format!("signed by {key}"),
     }
 }
