@@ -48,9 +48,17 @@ impl From<&VerifiedPolicy> for Mark {
 }
 
 impl Mark {
-    /// Whether a policy is the marked one, or of a higher version.
+    /// Whether a policy is the marked one, or may follow it: a higher version, of the same policy as long as that one is not
+    /// archived. A Git writer could bring forward no more.
     pub fn admits(&self, policy: &VerifiedPolicy) -> bool {
-        *policy.version() > self.version || self.is(policy)
+        let its_turn = self.lifecycle != Status::Active || policy.policy_id() == self.policy_id;
+        self.is(policy) || (*policy.version() > self.version && its_turn)
+    }
+
+    /// Whether a policy may take the place of the marked one now. One that is past its time, or whose time has not come, may
+    /// only if it is the marked one itself.
+    pub fn yields_to(&self, policy: &VerifiedPolicy, now: Timestamp) -> bool {
+        self.is(policy) || (self.admits(policy) && policy.holds(now).is_ok())
     }
 
     /// Whether a policy is the marked one: version and digest.
@@ -105,14 +113,18 @@ pub fn malformed(fault: &policy::Fault) -> Refusal {
 /// `object` is what the object named for the workspace holds, if that verified.
 pub fn follow(held: Option<Held>, object: Option<Held>, mark: Option<&Mark>, now: Timestamp) -> Option<Held> {
     let candidate = object.filter(|object| {
-        object.policy.status() != Status::Draft && mark.is_some_and(|mark| mark.admits(&object.policy))
+        object.policy.status() != Status::Draft && mark.is_some_and(|mark| mark.yields_to(&object.policy, now))
     });
     match (held, candidate) {
         (None, candidate) => candidate,
         (held, None) => held,
         (Some(held), Some(candidate)) => {
-            let same = Mark::from(&*held.policy).is(&candidate.policy);
-            let newer = candidate.policy.version() > held.policy.version() && candidate.policy.holds(now).is_ok();
+            let present = Mark::from(&*held.policy);
+            // the same version signed again: an old copy, whose key has ended, takes nothing away
+            let same = present.is(&candidate.policy)
+                && (candidate.policy.holds(now).is_ok()
+                    || candidate.policy.document_json() == held.policy.document_json());
+            let newer = !present.is(&candidate.policy) && present.yields_to(&candidate.policy, now);
             Some(if same || newer { candidate } else { held })
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use super::bindings::Binding;
 use super::bindings::Bindings;
@@ -54,6 +54,7 @@ pub struct PolicyIndex {
     pub liveness: Liveness,
     dirty: Mutex<HashSet<String>>,
     changed: Notify,
+    ring: watch::Sender<u64>,
 }
 
 impl std::fmt::Debug for PolicyIndex {
@@ -194,6 +195,12 @@ impl PolicyIndex {
         for name in names {
             self.judge_again(&mut state, &name, now);
         }
+        self.ring.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Tells when the trusted keys are others than before.
+    pub fn ring_changed(&self) -> watch::Receiver<u64> {
+        self.ring.subscribe()
     }
 
     /// The clock has passed a moment at which a key begins to count: the documents that wait for it are judged again.
@@ -305,6 +312,8 @@ impl PolicyIndex {
         let ledger = view.ledger.is_some() || view.unreadable_ledger.is_some();
         if view.object.is_none() && !ledger && view.held.is_none() {
             state.entries.remove(name);
+            let mut enforced = self.enforced.write().unwrap_or_else(PoisonError::into_inner);
+            enforced.retain(|workspace, _| object_name(workspace) != name);
         }
         self.mark_dirty([name.to_owned()]);
     }

@@ -17,12 +17,12 @@ pub struct NewCondition {
 }
 
 impl NewCondition {
-    /// A condition; messages are cut at 32 KiB, which is what the API server accepts.
+    /// A condition; control characters in the message are escaped, and it is cut at 32 KiB, which is what
+    /// the API server accepts.
     pub fn new(type_: &'static str, status: bool, reason: impl Into<String>, message: impl Into<String>) -> Self {
-        let mut message: String = message.into();
+        let mut message = crate::git::one_line(&message.into()).into_owned();
         if message.len() > 32_000 {
-            let end = (0..=32_000).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
-            message.truncate(end);
+            message.truncate(message.floor_char_boundary(32_000));
             message.push('…');
         }
         NewCondition { type_, status, reason: reason.into(), message }
@@ -54,6 +54,13 @@ pub fn merge(previous: &[Condition], new: &[NewCondition], generation: Option<i6
 /// Kubernetes stores times to the second: a finer one would differ from what comes back and be written again.
 fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// `Stalled`, which goes with a `Ready` that is False until somebody does something about it. Without it, kstatus takes
+/// the object for one in progress.
+pub fn stalled(ready: &NewCondition) -> Option<NewCondition> {
+    let waits = ready.reason == "KeyNotYetValid";
+    (!ready.status && !waits).then(|| NewCondition { type_: "Stalled", status: true, ..ready.clone() })
 }
 
 /// The condition of a type, if the object has it.

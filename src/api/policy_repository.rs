@@ -48,11 +48,11 @@ pub struct PolicyRepositorySpec {
     /// How often to look for new commits, such as `30s`, `1m` or `1h30m`; a little jitter is added. At least 1s; default
     /// `1m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]+(ms|s|m|h))+$"))]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,6}(ms|s|m|h)){1,4}$"))]
     pub interval: Option<String>,
     /// How long one look may take, at most; default `60s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]+(ms|s|m|h))+$"))]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,6}(ms|s|m|h)){1,4}$"))]
     pub timeout: Option<String>,
     /// True: look no more. What is enforced stays enforced, and is still put back when somebody edits it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,6 +115,11 @@ pub struct PolicyRepositoryStatus {
     /// Where `lastAppliedRevision` was reached: a new tip of the same URL and branch must descend from this commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<Cursor>,
+    /// How many commits between the revision looked at last and the one applied before it were not read: too many at
+    /// once, too many documents in them, or malformed. What stands at the tip was read; a version that stood in those
+    /// commits alone was not seen, and has to be committed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped_commits: Option<u32>,
     /// The documents at the revision looked at last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub documents: Option<DocumentCounts>,

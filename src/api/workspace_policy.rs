@@ -74,7 +74,7 @@ pub struct WorkspacePolicyStatus {
     /// Revision that the document was accepted in, as `branch@sha1:commit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// Version and lifecycle of what is enforced, for people: `3 (active)`.
+    /// Version and policy of what is enforced, for people: `3 (policy_abc123)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enforced_version: Option<String>,
 }

@@ -12,8 +12,8 @@ use crate::git::{File, FileKind, Git, GitError};
 use crate::policy::document::{self, MAX_DOCUMENT_BYTES};
 use crate::policy::{Document, Format, KeyRing, Reason, Refusal, VerifiedPolicy, verify};
 
-/// Blobs that are read from a child at once: at most 64 MiB of the largest documents.
-const BATCH: usize = 256;
+/// Bytes that are read from one child and verified at once.
+const BATCH_BYTES: u64 = 8 << 20;
 
 /// What verification said of a document, and for whom it is.
 #[derive(Clone, Debug)]
@@ -56,16 +56,16 @@ impl Documents {
             keys.fingerprint().clone_into(&mut self.keys);
         }
         let stale = |judged: &Judged| judged.until.is_some_and(|until| until <= now);
-        let mut wanted: Vec<Id> = Vec::new();
+        let mut wanted: Vec<(Id, u64)> = Vec::new();
         let mut seen = HashSet::new();
         for file in files.iter().filter(|file| readable(file).is_ok()) {
             let Some(format) = Format::of_path(&file.path) else { continue };
             let id = (Arc::from(file.blob.as_str()), format);
             if self.judged.get(&id).is_none_or(stale) && seen.insert(id.clone()) {
-                wanted.push(id);
+                wanted.push((id, file.size));
             }
         }
-        for batch in wanted.chunks(BATCH) {
+        for batch in batches(wanted) {
             let blobs: Vec<String> = batch.iter().map(|(blob, _)| blob.to_string()).collect();
             let bytes = git.read_blobs(repository, &blobs).await?;
             let work: Vec<(Id, Vec<u8>)> =
@@ -108,9 +108,28 @@ impl Documents {
     }
 
     /// The next moment at which a verdict changes by the clock alone.
-    pub fn next_change(&self) -> Option<Timestamp> {
-        self.judged.values().filter_map(|judged| judged.until).min()
+    pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
+        self.judged.values().filter_map(|judged| judged.until).filter(|at| *at > now).min()
     }
+}
+
+/// Parts of at most [`BATCH_BYTES`], one document at least.
+fn batches(wanted: Vec<(Id, u64)>) -> Vec<Vec<Id>> {
+    let (mut batches, mut room) = (Vec::new(), 0);
+    for (id, size) in wanted {
+        match batches.last_mut() {
+            Some(batch) if size <= room => {
+                let batch: &mut Vec<Id> = batch;
+                batch.push(id);
+                room -= size;
+            }
+            _ => {
+                batches.push(vec![id]);
+                room = BATCH_BYTES.saturating_sub(size);
+            }
+        }
+    }
+    batches
 }
 
 /// Whether a file may be read at all.

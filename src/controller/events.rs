@@ -64,10 +64,10 @@ impl Events {
         self.publish(about, EventType::Warning, reason, note).await;
     }
 
-    async fn publish(&self, about: ObjectReference, type_: EventType, reason: &str, mut note: String) {
+    async fn publish(&self, about: ObjectReference, type_: EventType, reason: &str, note: String) {
+        let mut note = crate::git::one_line(&note).into_owned();
         if note.len() > LONGEST_NOTE {
-            let end = (0..=LONGEST_NOTE).rev().find(|i| note.is_char_boundary(*i)).unwrap_or(0);
-            note.truncate(end);
+            note.truncate(note.floor_char_boundary(LONGEST_NOTE));
             note.push('…');
         }
         let recorder = self.recorder(&about, reason, &note);

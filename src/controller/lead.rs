@@ -11,13 +11,14 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::watch::{self, Receiver, Sender};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::caches::Caches;
 use super::events::Events;
 use super::keys;
 use super::leader::Leader;
 use super::lease::Leading;
-use super::repository::{self, Cause, Worker, requested_at};
+use super::repository::{self, Cause, Worker};
 use crate::api::signing_key::SigningKeyStatus;
 use crate::api::{FIELD_MANAGER, PolicyRepository, SigningKey, conditions};
 use crate::git::Git;
@@ -94,6 +95,7 @@ async fn clock(leader: Arc<Leader>) {
 async fn repositories(client: Client, git: Git, mut caches: Caches, leader: Arc<Leader>) {
     let mut workers: HashMap<String, Sender<Option<Arc<PolicyRepository>>>> = HashMap::new();
     let mut tasks = JoinSet::new();
+    let several = Sender::new(false);
     loop {
         let all = caches.repositories.borrow_and_update().clone();
         let (listed, all) = (all.is_some(), all.unwrap_or_default());
@@ -101,6 +103,7 @@ async fn repositories(client: Client, git: Git, mut caches: Caches, leader: Arc<
         if listed && all.is_empty() {
             leader.applied(None);
         }
+        several.send_if_modified(|several| std::mem::replace(several, all.len() > 1) != *several);
         // dropping a sender tells the worker that its repository is gone
         workers.retain(|name, _| all.contains_key(name));
         for (name, repository) in all.iter() {
@@ -111,7 +114,9 @@ async fn repositories(client: Client, git: Git, mut caches: Caches, leader: Arc<
                 None => {
                     let (sender, receiver) = watch::channel(Some(repository.clone()));
                     let worker = Worker::new(client.clone(), git.clone(), leader.clone());
-                    tasks.spawn(work(worker, receiver, caches.keys_changed.clone()));
+                    let wakes =
+                        Wakes { current: receiver, ring: caches.index.ring_changed(), several: several.subscribe() };
+                    tasks.spawn(work(worker, wakes));
                     workers.insert(name.clone(), sender);
                 }
             }
@@ -125,33 +130,54 @@ async fn repositories(client: Client, git: Git, mut caches: Caches, leader: Arc<
     }
 }
 
-async fn work(mut worker: Worker, mut current: Receiver<Option<Arc<PolicyRepository>>>, mut keys: Receiver<u64>) {
+/// What has a repository looked at again, beside its interval.
+struct Wakes {
+    /// The object, or its absence.
+    current: Receiver<Option<Arc<PolicyRepository>>>,
+    /// The trusted keys are others.
+    ring: Receiver<u64>,
+    /// Whether there are several repositories: then each must say what it may publish.
+    several: Receiver<bool>,
+}
+
+async fn work(mut worker: Worker, mut wakes: Wakes) {
+    let Some(mut repository) = wakes.current.borrow_and_update().clone() else { return };
     let mut cause = Cause::Look;
-    let Some(mut repository) = current.borrow_and_update().clone() else { return };
-    keys.borrow_and_update();
+    let mut next_fetch = Instant::now();
     loop {
+        wakes.ring.borrow_and_update();
+        wakes.several.borrow_and_update();
         let pause = worker.look(&repository, cause).await;
-        let looked_at = (repository.metadata.generation, requested_at(&repository).map(str::to_owned));
-        let sleep = tokio::time::sleep(pause);
-        tokio::pin!(sleep);
-        loop {
+        if cause == Cause::Look {
+            next_fetch = Instant::now() + pause;
+        }
+        let looked_at = asked(&repository);
+        let judge_again = worker.verdicts_change_in();
+        let judge = tokio::time::sleep(judge_again.unwrap_or(Duration::MAX));
+        let fetch = tokio::time::sleep_until(next_fetch);
+        tokio::pin!(judge, fetch);
+        cause = loop {
             tokio::select! {
-                changed = current.changed() => {
-                    let latest = current.borrow_and_update().clone();
+                changed = wakes.current.changed() => {
+                    let latest = wakes.current.borrow_and_update().clone();
                     let (Ok(()), Some(latest)) = (changed, latest) else { return worker.forget(&repository).await };
-                    let same_object = latest.uid() == repository.uid();
                     repository = latest;
-                    let asked = (repository.metadata.generation, requested_at(&repository).map(str::to_owned));
-                    if asked != looked_at || !same_object {
-                        cause = Cause::Look;
-                        break;
+                    if asked(&repository) != looked_at {
+                        break Cause::Look;
                     }
                 }
-                Ok(()) = keys.changed() => { cause = Cause::Judge; break }
-                () = &mut sleep => { cause = Cause::Look; break }
+                Ok(()) = wakes.ring.changed() => break Cause::Judge,
+                Ok(()) = wakes.several.changed() => break Cause::Judge,
+                () = &mut judge, if judge_again.is_some() => break Cause::Judge,
+                () = &mut fetch => break Cause::Look,
             }
-        }
+        };
     }
+}
+
+/// What of an object asks for a look when it changes.
+fn asked(repository: &PolicyRepository) -> (Option<String>, Option<i64>, [Option<String>; 2]) {
+    (repository.uid(), repository.metadata.generation, repository::requests(repository))
 }
 
 /// Keeps the status of the `SigningKey` objects.
@@ -188,7 +214,8 @@ fn due_key_statuses(caches: &Caches, now: Timestamp) -> (Vec<(SigningKey, Signin
     let due = keys.objects().filter_map(|key| {
         let generation = key.metadata.generation;
         let previous = key.status.clone().unwrap_or_default();
-        let new = [keys::condition(&key.spec, &ring, &claims, now)];
+        let ready = keys::condition(&key.spec, &ring, &claims, now);
+        let new: Vec<_> = [conditions::stalled(&ready), Some(ready)].into_iter().flatten().rev().collect();
         let status = SigningKeyStatus {
             observed_generation: generation,
             conditions: conditions::merge(&previous.conditions, &new, generation, now),

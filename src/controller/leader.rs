@@ -135,10 +135,13 @@ impl Leader {
         }
     }
 
-    /// A repository is gone.
-    pub fn forget(&self, repository: &str) {
-        self.write_observations().remove(repository);
-        self.clones.write().unwrap_or_else(PoisonError::into_inner).remove(repository);
+    /// A repository is gone. One of the same name that has come since, with another clone, is not.
+    pub fn forget(&self, repository: &str, clone: &str) {
+        let mut clones = self.clones.write().unwrap_or_else(PoisonError::into_inner);
+        if clones.get(repository).is_some_and(|present| present == clone) {
+            clones.remove(repository);
+            self.write_observations().remove(repository);
+        }
     }
 
     fn write_observations(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Option<Arc<Observation>>>> {
@@ -200,7 +203,7 @@ impl Leader {
             return Ok(Vec::new());
         }
         let candidates = self.candidates(name);
-        let plan = plan::plan(&view, &candidates);
+        let plan = plan::plan(&view, &candidates, Timestamp::now());
         self.write_object(name, &view, &plan, &candidates, fresh).await?;
         self.still_leading(name)?;
         if let Some(object) = view.object.as_ref().filter(|object| plan.base.is_none() && object.of_another()) {

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+
 use super::candidate::{Candidate, Summary};
 use crate::admission::hold::Mark;
 use crate::admission::index::WorkspaceView;
@@ -58,8 +60,8 @@ pub struct Plan {
 }
 
 /// Decides for one workspace. `candidates` are the documents that name it, commits in their order, the tip last.
-pub fn plan(view: &WorkspaceView, candidates: &[Candidate]) -> Plan {
-    let mut state = Acceptance::new(initial_base(view), candidates);
+pub fn plan(view: &WorkspaceView, candidates: &[Candidate], now: Timestamp) -> Plan {
+    let mut state = Acceptance::new(initial_base(view, now), candidates);
     let orders: BTreeSet<usize> = candidates.iter().map(|candidate| candidate.order).collect();
     for order in orders {
         state.commit(order);
@@ -80,22 +82,31 @@ fn not_looked_at() -> Outcome {
     Outcome { reason: Reason::Superseded, message: "overtaken by a newer version".to_owned() }
 }
 
-/// The highest of ledger, object and what is held. Where two have the same version, what was verified counts.
-fn initial_base(view: &WorkspaceView) -> Option<Base> {
+/// The highest of what is held, the mark and the object. The object counts only where a Git writer could have brought it
+/// forward too: [`Mark::yields_to`]. What is held was verified here, so it beats a mark of the same version and
+/// another digest; a mark beats such an object, whose document somebody may have exchanged.
+fn initial_base(view: &WorkspaceView, now: Timestamp) -> Option<Base> {
     let held = view.held.as_ref().map(|held| Base { mark: Mark::from(&*held.policy), place: Place::Held });
+    let ledger = view.ledger.as_ref().map(|ledger| Base { mark: ledger.mark.clone(), place: Place::Nowhere });
+    let known = match (held, ledger) {
+        (Some(held), Some(ledger)) if ledger.mark.version > held.mark.version => Some(ledger),
+        (held, ledger) => held.or(ledger),
+    };
     let object = view.object.as_ref().and_then(|object| {
         let policy = object.verdict.as_ref().ok()?;
         let its_own = policy.workspace_id() == object.workspace && policy.status() != Status::Draft;
-        its_own.then(|| Base { mark: Mark::from(&**policy), place: Place::Object })
+        its_own.then_some(policy)
     });
-    let ledger = view.ledger.as_ref().map(|ledger| Base { mark: ledger.mark.clone(), place: Place::Nowhere });
-    let mut best: Option<Base> = None;
-    for base in [held, object, ledger].into_iter().flatten() {
-        if best.as_ref().is_none_or(|best| base.mark.version > best.mark.version) {
-            best = Some(base);
+    match (known, object) {
+        (Some(known), Some(policy)) if known.place != Place::Held || !known.mark.is(policy) => {
+            let follows = known.mark.yields_to(policy, now);
+            Some(if follows { Base { mark: Mark::from(&**policy), place: Place::Object } } else { known })
         }
+        (None, Some(policy)) if policy.holds(now).is_ok() => {
+            Some(Base { mark: Mark::from(&**policy), place: Place::Object })
+        }
+        (known, _) => known,
     }
-    best
 }
 
 /// The acceptance of candidates, commit by commit.
@@ -103,11 +114,13 @@ struct Acceptance<'a> {
     base: Option<Base>,
     candidates: &'a [Candidate],
     outcomes: Vec<Option<Outcome>>,
+    /// Policies of the present commit that were refused because another claims the same free workspace.
+    claims: BTreeSet<&'a str>,
 }
 
 impl<'a> Acceptance<'a> {
     fn new(base: Option<Base>, candidates: &'a [Candidate]) -> Self {
-        Acceptance { base, candidates, outcomes: vec![None; candidates.len()] }
+        Acceptance { base, candidates, outcomes: vec![None; candidates.len()], claims: BTreeSet::new() }
     }
 
     fn refuse(&mut self, index: usize, reason: Reason, message: String) {
@@ -117,6 +130,7 @@ impl<'a> Acceptance<'a> {
     /// Works through the documents of one commit.
     fn commit(&mut self, order: usize) {
         let mut higher: Vec<(usize, &'a Summary)> = Vec::new();
+        self.claims.clear();
         for (index, candidate) in self.candidates.iter().enumerate().filter(|(_, c)| c.order == order) {
             match &candidate.verdict {
                 Err(refusal) => self.refuse(index, refusal.reason, refusal.message.clone()),
@@ -128,16 +142,43 @@ impl<'a> Acceptance<'a> {
                 },
             }
         }
-        self.drop_foreign_policies(&mut higher);
         self.drop_ambiguous_versions(&mut higher);
-        if let Some((index, summary)) = higher.iter().max_by(|a, b| a.1.mark.version.cmp(&b.1.mark.version)) {
-            self.base = Some(Base { mark: summary.mark.clone(), place: Place::Candidate(*index) });
+        higher.sort_by_key(|(_, summary)| summary.mark.version);
+        for place in 0..higher.len() {
+            self.next(&higher[place..]);
         }
-        for (index, summary) in higher {
-            if self.base.as_ref().is_some_and(|base| base.mark == summary.mark) {
-                self.outcomes[index] = Some(verified("accepted"));
+    }
+
+    /// Accepts the first of these documents, or refuses it. A workspace belongs to one policy until that one is archived;
+    /// two active ones that claim a free workspace in one commit are both refused.
+    fn next(&mut self, waiting: &[(usize, &'a Summary)]) {
+        let Some(&(index, summary)) = waiting.first() else { return };
+        let owner = self.base.as_ref().filter(|base| base.mark.lifecycle == Status::Active);
+        let owner = owner.map(|base| base.mark.policy_id.clone());
+        let active = |summary: &Summary| summary.mark.lifecycle == Status::Active;
+        let claims: BTreeSet<&str> = self
+            .claims
+            .iter()
+            .copied()
+            .chain(waiting.iter().filter(|(_, s)| active(s)).map(|(_, s)| s.mark.policy_id.as_str()))
+            .collect();
+        let message = match &owner {
+            Some(owner) if *owner != summary.mark.policy_id => format!(
+                "workspace {} has the active policy {owner}: archive that one first, or publish under its policy_id",
+                summary.workspace
+            ),
+            None if active(summary) && claims.len() > 1 => {
+                let list = claims.iter().copied().collect::<Vec<_>>().join(", ");
+                self.claims.insert(&summary.mark.policy_id);
+                format!("workspace {} is claimed by several policies: {list}; keep one", summary.workspace)
             }
-        }
+            _ => {
+                self.base = Some(Base { mark: summary.mark.clone(), place: Place::Candidate(index) });
+                self.outcomes[index] = Some(verified("accepted"));
+                return;
+            }
+        };
+        self.refuse(index, Reason::ConflictingPolicies, message);
     }
 
     fn same_version(&mut self, index: usize, summary: &Summary) {
@@ -153,29 +194,6 @@ impl<'a> Acceptance<'a> {
                 summary.mark.version, summary.workspace, base.mark.digest, summary.mark.digest
             );
             self.refuse(index, Reason::VersionReused, message);
-        }
-    }
-
-    /// A workspace belongs to one policy until that one is archived. Two that claim it in one commit are both refused.
-    fn drop_foreign_policies(&mut self, higher: &mut Vec<(usize, &'a Summary)>) {
-        let owner = self.base.as_ref().filter(|base| base.mark.lifecycle == Status::Active);
-        let owner = owner.map(|base| base.mark.policy_id.clone());
-        let claims: BTreeSet<&str> = higher.iter().map(|(_, summary)| summary.mark.policy_id.as_str()).collect();
-        let list = claims.iter().copied().collect::<Vec<_>>().join(", ");
-        let unclear = owner.is_none() && claims.len() > 1;
-        let (kept, dropped): (Vec<_>, Vec<_>) = higher
-            .drain(..)
-            .partition(|(_, summary)| !unclear && owner.as_ref().is_none_or(|owner| *owner == summary.mark.policy_id));
-        *higher = kept;
-        for (index, summary) in dropped {
-            let message = match &owner {
-                Some(owner) => format!(
-                    "workspace {} has the active policy {owner}: archive that one first, or publish under its policy_id",
-                    summary.workspace
-                ),
-                None => format!("workspace {} is claimed by several policies: {list}; keep one", summary.workspace),
-            };
-            self.refuse(index, Reason::ConflictingPolicies, message);
         }
     }
 

@@ -6,34 +6,55 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
-use crate::admission::hold::{Held, follow};
+use crate::admission::hold::{Held, authenticate, follow};
 use crate::admission::index::{LedgerView, ObjectView, fingerprint};
 use crate::api::PolicyLedgerSpec;
 use crate::policy::sign::{PrivateKey, sign};
-use crate::policy::{Document, KeyRing, Pattern, TrustedKey, VerifiedPolicy, verify};
+use crate::policy::{Document, KeyRing, Pattern, TrustedKey, VerifiedPolicy};
 
 const NOW: &str = "2026-06-01T00:00:00Z";
+
+fn plan(view: &WorkspaceView, candidates: &[Candidate]) -> Plan {
+    super::plan(view, candidates, NOW.parse().unwrap())
+}
 
 fn key() -> PrivateKey {
     PrivateKey::from_seed(&[7; 32])
 }
 
 fn policy(id: &str, version: &str, status: &str, tool: &str) -> Arc<VerifiedPolicy> {
+    signed_by("key_1", None, id, version, status, tool)
+}
+
+/// Past its time at `NOW`: its key has ended.
+fn stale(id: &str, version: &str, tool: &str) -> Arc<VerifiedPolicy> {
+    signed_by("key_0", Some("2026-05-01T00:00:00Z".parse().unwrap()), id, version, "active", tool)
+}
+
+fn signed_by(
+    key_id: &str,
+    not_after: Option<Timestamp>,
+    id: &str,
+    version: &str,
+    status: &str,
+    tool: &str,
+) -> Arc<VerifiedPolicy> {
     let now: Timestamp = NOW.parse().unwrap();
     let skeleton = json!({
         "policy_id": id, "workspace_id": "ws_a", "version": version, "status": status,
         "content": {"agent": {"capabilities": {"denied_tools": [tool]}}},
     });
-    let signed = sign(skeleton, &key(), "key_1", now).unwrap();
+    let signed = sign(skeleton, &key(), key_id, now).unwrap();
     let trusted = TrustedKey {
-        key_id: "key_1".into(),
+        key_id: key_id.into(),
         public_key: key().public(),
         workspaces: vec![Pattern::new("*")],
         not_before: None,
-        not_after: None,
+        not_after,
         revoked: None,
     };
-    Arc::new(verify(Document::from_value(signed).unwrap(), &KeyRing::new([trusted]), now).unwrap())
+    let document = Document::from_value(signed).unwrap();
+    Arc::new(authenticate(document, &KeyRing::new([trusted]), now).unwrap())
 }
 
 fn candidate(policy: &VerifiedPolicy, path: &str, order: usize, at_tip: bool) -> Candidate {
@@ -276,4 +297,68 @@ fn a_replica_keeps_what_it_holds_whatever_the_object_says() {
     assert_eq!(version(follow(Some(held(&one)), Some(held(&two)), Some(&Mark::from(&*one)), now)), "2");
     assert!(follow(None, Some(held(&one)), Some(&mark), now).is_none(), "below the mark");
     assert!(follow(None, Some(held(&two)), None, now).is_none(), "without a ledger");
+}
+
+#[test]
+fn an_object_brings_forward_no_version_that_is_past_its_time() {
+    let (one, late) = (policy("p", "1", "active", "x"), stale("p", "9", "y"));
+    let mut view = enforcing(&one);
+    view.object = Some(object(&late));
+    let plan = plan(&view, &[tip(&one, "p.json")]);
+    assert_eq!((version(&plan), plan.raise_mark), ("1".to_owned(), false));
+    assert_eq!(plan.write, Some(Place::Candidate(0)), "the object is put back");
+    let now: Timestamp = NOW.parse().unwrap();
+    let held = |policy: &Arc<VerifiedPolicy>| Held { policy: policy.clone(), source: None, refused: None };
+    let mark = Mark::from(&*one);
+    assert!(follow(None, Some(held(&late)), Some(&mark), now).is_none(), "nor does a fresh replica take it");
+}
+
+#[test]
+fn an_old_copy_of_the_same_version_whose_key_has_ended_takes_nothing_away() {
+    let now: Timestamp = NOW.parse().unwrap();
+    let held = |policy: &Arc<VerifiedPolicy>| Held { policy: policy.clone(), source: None, refused: None };
+    let (one, copy) = (policy("p", "1", "active", "x"), stale("p", "1", "x"));
+    assert_eq!(one.digest(), copy.digest());
+    let after = follow(Some(held(&one)), Some(held(&copy)), Some(&Mark::from(&*one)), now).unwrap();
+    assert!(after.policy.holds(now).is_ok());
+    let mended = follow(Some(held(&copy)), Some(held(&one)), Some(&Mark::from(&*one)), now).unwrap();
+    assert!(mended.policy.holds(now).is_ok());
+    let mut view = enforcing(&one);
+    view.object = Some(object(&copy));
+    assert_eq!(plan(&view, &[]).write, Some(Place::Held));
+}
+
+#[test]
+fn an_exchanged_object_of_the_marked_version_does_not_change_the_mark() {
+    let (one, other) = (policy("p", "1", "active", "x"), policy("p", "1", "active", "y"));
+    let view = WorkspaceView { object: Some(object(&other)), ledger: Some(ledger(&one)), ..WorkspaceView::default() };
+    let lost = plan(&view, &[]);
+    assert_eq!((lost.base.as_ref().unwrap().place, lost.raise_mark), (Place::Nowhere, false));
+    let found = plan(&view, &[tip(&one, "p.json")]);
+    assert_eq!((found.write, reasons(&found)), (Some(Place::Candidate(0)), vec![Reason::Verified]));
+}
+
+#[test]
+fn an_object_brings_no_other_policy_into_a_workspace_that_has_one() {
+    let (one, other) = (policy("p", "1", "active", "x"), policy("q", "9", "active", "y"));
+    let mut view = enforcing(&one);
+    view.object = Some(object(&other));
+    let plan = plan(&view, &[tip(&one, "p.json")]);
+    assert_eq!((version(&plan), plan.write), ("1".to_owned(), Some(Place::Candidate(0))));
+    let now: Timestamp = NOW.parse().unwrap();
+    let held = Held { policy: one.clone(), source: None, refused: None };
+    let offered = Held { policy: other, source: None, refused: None };
+    let after = follow(Some(held), Some(offered), Some(&Mark::from(&*one)), now).unwrap();
+    assert_eq!(after.policy.policy_id(), "p");
+}
+
+#[test]
+fn a_retirement_and_a_successor_in_one_commit_are_followed_by_their_versions() {
+    let (end, next) = (policy("p", "5", "archived", "x"), policy("q", "6", "active", "y"));
+    let files = [tip(&next, "q.json"), tip(&end, "p.json")];
+    for view in [WorkspaceView::default(), enforcing(&policy("p", "4", "active", "x"))] {
+        let plan = plan(&view, &files);
+        assert_eq!((version(&plan), plan.write), ("6".to_owned(), Some(Place::Candidate(0))));
+        assert_eq!(reasons(&plan), [Reason::Verified, Reason::Superseded]);
+    }
 }

@@ -8,7 +8,7 @@ use super::leader::WorkspaceError;
 use crate::api::PolicyRepository;
 use crate::api::conditions::{self, NewCondition};
 use crate::api::policy_repository::{Cursor, DocumentCounts, PolicyRepositoryStatus, RefusedDocument, ResultCount};
-use crate::git::GitError;
+use crate::git::{GitError, one_line, shown};
 use crate::policy::Reason;
 
 /// Refused documents that a status lists; the rest is counted.
@@ -19,7 +19,7 @@ const LONGEST_MESSAGE: usize = 512;
 /// A document at the tip and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Path in the repository.
+    /// Path in the repository, as it is there.
     pub path: String,
     /// Workspace that it names.
     pub workspace: Option<String>,
@@ -92,6 +92,8 @@ pub struct Look {
     pub revision: Option<String>,
     /// Whether `spec.path` is a folder there.
     pub path_exists: bool,
+    /// Commits since the last revision that were not read.
+    pub skipped: usize,
     /// Documents at the tip; `None`: they could not be looked at.
     pub findings: Option<Vec<Finding>>,
     /// Why it did not succeed.
@@ -122,6 +124,13 @@ pub fn status(
         let more = refused().count().saturating_sub(LISTED);
         status.refused_omitted = u32::try_from(more).ok().filter(|more| *more > 0);
     }
+    if look.revision.is_some() {
+        // the next look at the same revision has no commits in between, and must not forget about those
+        let same = look.revision == previous.last_attempted_revision;
+        let before = previous.skipped_commits.filter(|_| same);
+        let now = u32::try_from(look.skipped).unwrap_or(u32::MAX);
+        status.skipped_commits = Some(now).max(before).filter(|skipped| *skipped > 0);
+    }
     if let Some(cursor) = &look.cursor {
         status.cursor = Some(cursor.clone());
         status.last_applied_revision.clone_from(&look.revision);
@@ -148,12 +157,20 @@ fn new_conditions(look: &Look, status: &PolicyRepositoryStatus) -> Vec<NewCondit
 
 fn summary(look: &Look, status: &PolicyRepositoryStatus) -> String {
     let counts = status.documents.clone().unwrap_or_default();
+    let unread = status.skipped_commits.map(|skipped| format!("; {}", not_read(skipped))).unwrap_or_default();
     if !look.path_exists {
-        return "spec.path does not exist in this revision: no documents".to_owned();
+        return format!("spec.path does not exist in this revision: no documents{unread}");
     }
     let superseded = counts.total.saturating_sub(counts.verified + counts.refused);
     let more = if superseded > 0 { format!(", {superseded} superseded") } else { String::new() };
-    format!("{} documents: {} verified, {} refused{more}", counts.total, counts.verified, counts.refused)
+    format!("{} documents: {} verified, {} refused{more}{unread}", counts.total, counts.verified, counts.refused)
+}
+
+fn not_read(skipped: u32) -> String {
+    format!(
+        "commits in between that were not read: {skipped} (LimitExceeded: too many at once, too many documents in them, \
+         or malformed; the log names them). What stands at the tip was read; commit again what stood in them alone"
+    )
 }
 
 fn count(findings: &[Finding]) -> DocumentCounts {
@@ -174,17 +191,17 @@ fn count(findings: &[Finding]) -> DocumentCounts {
 }
 
 fn listed(finding: &Finding) -> RefusedDocument {
-    let mut message = finding.message.clone();
+    let mut message = one_line(&finding.message).into_owned();
     if message.len() > LONGEST_MESSAGE {
-        let end = (0..=LONGEST_MESSAGE).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
-        message.truncate(end);
+        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
         message.push('…');
     }
     RefusedDocument {
-        path: finding.path.clone(),
+        path: shown(&finding.path),
         reason: finding.reason.as_str().to_owned(),
         message,
-        workspace: finding.workspace.clone(),
+        // a refused document may name anything
+        workspace: finding.workspace.as_deref().map(shown),
     }
 }
 
@@ -213,6 +230,14 @@ pub fn events(before: &PolicyRepositoryStatus, after: &PolicyRepositoryStatus) -
             told.push(Told { warning: true, reason: now.reason, note: now.message });
         }
     }
+    let attempted = after.last_attempted_revision != before.last_attempted_revision;
+    if let Some(skipped) =
+        after.skipped_commits.filter(|_| attempted || after.skipped_commits != before.skipped_commits)
+    {
+        let revision = after.last_attempted_revision.as_deref().unwrap_or_default();
+        let note = format!("{revision}: {}", not_read(skipped));
+        told.push(Told { warning: true, reason: Reason::LimitExceeded.as_str().to_owned(), note });
+    }
     if after.refused != before.refused || after.last_applied_revision != before.last_applied_revision {
         told.extend(refusals(before, after));
     }
@@ -235,3 +260,7 @@ fn refusals(before: &PolicyRepositoryStatus, after: &PolicyRepositoryStatus) -> 
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

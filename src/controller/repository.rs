@@ -18,16 +18,20 @@ use super::leader::{Leader, Observation, WorkspaceError};
 use super::observe::{self, Seen};
 use super::plan::Outcome;
 use super::report::{self, Fault, Look};
+use crate::admission::index::ObjectView;
 use crate::api::policy_repository::Cursor;
-use crate::api::{FIELD_MANAGER, PolicyRepository, REQUESTED_AT};
+use crate::api::{FIELD_MANAGER, PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT};
 use crate::git::{Ancestry, Git, Request, Snapshot};
+use crate::policy::Reason;
 
 /// Workspaces that are written at the same time.
 const CONCURRENCY: usize = 16;
 /// Pauses after faults that may pass by themselves grow up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// Listings of marked commits that are asked for at once.
-const MOST_MARKED_COMMITS: usize = 50;
+/// Marked documents that are asked for at once.
+const MOST_MARKED_DOCUMENTS: usize = 500;
+/// Longest path that a repository has, in bytes.
+const LONGEST_PATH: usize = 4096;
 
 /// The worker of one repository.
 pub struct Worker {
@@ -39,6 +43,10 @@ pub struct Worker {
     seen: Option<Seen>,
     outcomes: BTreeMap<String, Vec<(Candidate, Outcome)>>,
     failures: u32,
+    /// Whether the last look judged documents.
+    judged: bool,
+    /// The tokens that asked for a look, as they were at the last one.
+    requests: Option<[Option<String>; 2]>,
 }
 
 /// Why a repository is looked at.
@@ -61,6 +69,8 @@ impl Worker {
             seen: None,
             outcomes: BTreeMap::new(),
             failures: 0,
+            judged: false,
+            requests: None,
         }
     }
 
@@ -72,7 +82,9 @@ impl Worker {
         } else {
             self.observe_and_reconcile(repository, cause).await
         };
-        self.write_status(repository, &look).await;
+        self.judged = look.findings.is_some();
+        let requested = self.requested(repository);
+        self.write_status(repository, &look, requested.as_deref()).await;
         let interval = repository.spec.interval();
         match &look.fault {
             Some(fault) if fault.transient() => {
@@ -82,7 +94,7 @@ impl Worker {
             }
             _ => {
                 self.failures = 0;
-                self.until_next(jittered(interval))
+                jittered(interval)
             }
         }
     }
@@ -90,18 +102,18 @@ impl Worker {
     /// The repository is gone: so are its clone and what it offered.
     pub async fn forget(self, repository: &PolicyRepository) {
         let name = repository.name_any();
-        self.leader.forget(&name);
+        self.leader.forget(&name, &key(repository));
         if let Err(error) = self.git.forget(&key(repository)).await {
             tracing::warn!(%error, repository = %name, "clone not deleted; it is a cache, and may be deleted by hand");
         }
         self.leader.index.mark_dirty(self.leader.index.names());
     }
 
-    /// The interval, or the moment at which a verdict changes by the clock alone.
-    fn until_next(&self, interval: Duration) -> Duration {
-        let Some(at) = self.documents.next_change() else { return interval };
+    /// How long until a verdict changes by the clock alone. None: never, or the last look judged nothing.
+    pub fn verdicts_change_in(&self) -> Option<Duration> {
+        let at = self.documents.next_change(Timestamp::now()).filter(|_| self.judged)?;
         let until = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
-        interval.min(until.max(Duration::from_millis(10)))
+        Some(until.max(Duration::from_millis(10)))
     }
 
     async fn observe_and_reconcile(&mut self, repository: &PolicyRepository, cause: Cause) -> Look {
@@ -119,7 +131,12 @@ impl Worker {
         if let Err(error) = judged {
             return Look { revision: Some(revision), fault: Some(Fault::git(&error)), ..Look::default() };
         }
-        let mut look = Look { revision: Some(revision), path_exists: snapshot.path_exists, ..Look::default() };
+        let mut look = Look {
+            revision: Some(revision),
+            path_exists: snapshot.path_exists,
+            skipped: snapshot.skipped,
+            ..Look::default()
+        };
         if rewritten {
             let last = cursor.map(|cursor| cursor.commit).unwrap_or_default();
             look.fault = Some(Fault::rewritten(&snapshot.tip, &last));
@@ -162,25 +179,35 @@ impl Worker {
         repository.spec.path().clone_into(&mut request.path);
         request.timeout = repository.spec.timeout();
         request.since = cursor.map(|cursor| cursor.commit.clone());
-        request.also = self.marked_commits(&repository.name_any());
+        request.also = self.marked_documents(&repository.name_any());
         request.offline = cause == Cause::Judge && self.seen.is_some();
         self.git.snapshot(&request).await
     }
 
-    /// Commits whose documents are marked, and held by nobody: their objects were damaged while no replica ran.
-    fn marked_commits(&self, repository: &str) -> Vec<String> {
+    /// Marked documents that are held by nobody, as commit and path: their objects were damaged while no replica ran.
+    ///
+    /// One that is refused for its key is not lost: what is marked is that same document, and reading it again would
+    /// not make it valid. If there are too many, chance decides, so that each has its turn.
+    fn marked_documents(&self, repository: &str) -> Vec<(String, String)> {
         let index = &self.leader.index;
-        let mut commits = BTreeSet::new();
+        let mut lost = BTreeSet::new();
         for name in index.names() {
             let view = index.view(&name);
-            if let (None, Some(ledger)) = (&view.held, &view.ledger)
-                && ledger.spec.repository == repository
-                && ledger.spec.commit.len() == 40
-            {
-                commits.insert(ledger.spec.commit.clone());
+            let (None, Some(ledger)) = (view.held, view.ledger) else { continue };
+            let spec = ledger.spec;
+            let hex = spec.commit.len() == 40 && spec.commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let named = hex && (1..=LONGEST_PATH).contains(&spec.path.len());
+            if named && spec.repository == repository {
+                lost.insert((spec.commit, spec.path));
             }
         }
-        commits.into_iter().take(MOST_MARKED_COMMITS).collect()
+        let mut lost: Vec<(String, String)> = lost.into_iter().collect();
+        if lost.len() > MOST_MARKED_DOCUMENTS {
+            let start = getrandom::u32().unwrap_or(0) as usize % lost.len();
+            lost.rotate_left(start);
+            lost.truncate(MOST_MARKED_DOCUMENTS);
+        }
+        lost
     }
 
     /// Has every workspace reconciled whose documents differ from what was seen last. Returns the first failure.
@@ -234,28 +261,67 @@ impl Worker {
         findings
     }
 
-    async fn write_status(&self, repository: &PolicyRepository, look: &Look) {
-        let requested = requested_at(repository);
-        let status = report::status(repository, look, requested, Timestamp::now());
-        let previous = repository.status.clone().unwrap_or_default();
-        if status == previous {
-            return;
+    /// The token to echo: the one of two annotations that changed.
+    fn requested(&mut self, repository: &PolicyRepository) -> Option<String> {
+        let now = requests(repository);
+        let handled = repository.status.as_ref().and_then(|status| status.last_handled_reconcile_at.clone());
+        let before = self.requests.replace(now.clone());
+        let changed = match before {
+            Some(before) => now
+                .iter()
+                .zip(before)
+                .find(|(now, before)| now.is_some() && **now != *before)
+                .map(|(now, _)| now.clone()),
+            // a new process: the one that was echoed last was handled
+            None if handled.is_some() && now.contains(&handled) => None,
+            None => now.iter().find(|token| token.is_some()).cloned(),
+        };
+        changed.flatten().or(handled)
+    }
+
+    async fn write_status(&self, repository: &PolicyRepository, look: &Look, requested: Option<&str>) {
+        let (name, api) = (repository.name_any(), Api::<PolicyRepository>::all(self.client.clone()));
+        let mut latest = repository.clone();
+        for _ in 0..3 {
+            let previous = latest.status.clone().unwrap_or_default();
+            let status = report::status(&latest, look, requested, Timestamp::now());
+            if status == previous {
+                return;
+            }
+            let apply = json!({
+                "apiVersion": "sekuire.ai/v1alpha1", "kind": "PolicyRepository",
+                "metadata": {"name": name, "resourceVersion": latest.resource_version()},
+                "status": status,
+            });
+            let params = PatchParams::apply(FIELD_MANAGER).force();
+            match api.patch_status(&name, &params, &Patch::Apply(&apply)).await {
+                Ok(_) => return self.tell(&name, repository, &previous, &status).await,
+                Err(kube::Error::Api(refused)) if refused.code == 409 => match api.get(&name).await {
+                    // what was looked at is still what is asked for: only something else of the object changed
+                    Ok(now)
+                        if now.uid() == repository.uid()
+                            && now.metadata.generation == repository.metadata.generation =>
+                    {
+                        latest = now
+                    }
+                    // the watch brings the new spec, and with it the next look
+                    _ => return,
+                },
+                Err(error) => return tracing::warn!(%error, repository = %name, "status not written"),
+            }
         }
-        let name = repository.name_any();
-        let apply = json!({
-            "apiVersion": "sekuire.ai/v1alpha1", "kind": "PolicyRepository",
-            "metadata": {"name": name, "resourceVersion": repository.resource_version()},
-            "status": status,
-        });
-        let api: Api<PolicyRepository> = Api::all(self.client.clone());
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        if let Err(error) = api.patch_status(&name, &params, &Patch::Apply(&apply)).await {
-            // the watch brings what is newer, and with it the next look
-            tracing::warn!(%error, repository = %name, "status not written");
-            return;
-        }
-        for event in report::events(&previous, &status) {
-            let about = Events::repository(&name, repository.uid());
+        tracing::warn!(repository = %name, "status not written: the object changes too fast");
+    }
+
+    async fn tell(
+        &self,
+        name: &str,
+        repository: &PolicyRepository,
+        before: &PolicyRepositoryStatus,
+        after: &PolicyRepositoryStatus,
+    ) {
+        for event in report::events(before, after) {
+            let about = Events::repository(name, repository.uid());
             match event.warning {
                 true => self.leader.events.warning(about, &event.reason, event.note).await,
                 false => self.leader.events.normal(about, &event.reason, event.note).await,
@@ -274,10 +340,18 @@ fn belongs(cursor: &Cursor, repository: &PolicyRepository) -> bool {
     cursor.url == repository.spec.url && cursor.branch == repository.spec.branch().unwrap_or_default()
 }
 
-/// The token of the annotation that asks for a look at once.
-pub fn requested_at(repository: &PolicyRepository) -> Option<&str> {
-    let annotations = repository.metadata.annotations.as_ref()?;
-    REQUESTED_AT.iter().find_map(|name| annotations.get(*name)).map(String::as_str)
+/// The tokens of the annotations that ask for a look at once.
+pub fn requests(repository: &PolicyRepository) -> [Option<String>; 2] {
+    REQUESTED_AT.map(|name| repository.metadata.annotations.as_ref()?.get(name).cloned())
+}
+
+fn refused_for_its_key(object: &ObjectView) -> bool {
+    object.verdict.as_ref().is_err_and(|refusal| {
+        matches!(
+            refusal.reason,
+            Reason::KeyRevoked | Reason::UnknownSigningKey | Reason::KeyNotAuthorized | Reason::KeyNotYetValid
+        )
+    })
 }
 
 /// Up to a tenth more, so that many repositories do not ask one server at the same moment.

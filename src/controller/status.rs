@@ -38,6 +38,14 @@ pub fn workspace_status(observed: &Observed<'_>) -> WorkspacePolicyStatus {
     if let Some(previous) = still_true(observed, &own) {
         new[0] = NewCondition::new("Ready", previous.status == "True", &previous.reason, &previous.message);
     }
+    if let Some(previous) = conditions::find(&object.status.conditions, "Ready")
+        && new[0].reason == previous.reason
+        && but_for_commits(&new[0].message) == but_for_commits(&previous.message)
+    {
+        // a refused file keeps the commit in which it was seen first, also after a restart
+        new[0].message.clone_from(&previous.message);
+    }
+    new.extend(conditions::stalled(&new[0]));
     WorkspacePolicyStatus {
         observed_generation: object.generation,
         conditions: conditions::merge(&object.status.conditions, &new, object.generation, observed.now),
@@ -147,7 +155,9 @@ fn ready(observed: &Observed<'_>, own: &Own<'_>) -> NewCondition {
             outcome.reason,
             format!(
                 "{} in commit {}{key} was refused: {}; version {version} stays as it was",
-                candidate.path, candidate.commit, outcome.message
+                crate::git::shown(&candidate.path),
+                candidate.commit,
+                outcome.message
             ),
         );
     }
@@ -168,7 +178,7 @@ fn ready(observed: &Observed<'_>, own: &Own<'_>) -> NewCondition {
 fn words(held: &Held) -> String {
     let key = held.policy.signing_key_id();
     match &held.source {
-        Some(source) => format!("{} in commit {}, signed by {key}", source.path, source.commit),
+        Some(source) => format!("{} in commit {}, signed by {key}", crate::git::shown(&source.path), source.commit),
         None => format!("signed by {key}"),
     }
 }
@@ -181,6 +191,12 @@ fn first_fault<'a>(observed: &'a Observed<'_>) -> Option<(&'a Candidate, &'a Out
             candidate.at_tip && !matches!(outcome.reason, Reason::Verified | Reason::Superseded)
         })
         .min_by(|a, b| (&a.0.repository, &a.0.path).cmp(&(&b.0.repository, &b.0.path)))
+}
+
+/// A message without the commits that it names.
+fn but_for_commits(message: &str) -> Vec<&str> {
+    let commit = |word: &&str| word.len() == 40 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    message.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !commit(word)).collect()
 }
 
 fn revision(observed: &Observed<'_>) -> Option<String> {

@@ -22,9 +22,11 @@ pub mod child;
 mod error;
 mod process;
 mod protocol;
+mod shown;
 mod url;
 
 pub use error::GitError;
+pub use shown::{one_line, shown};
 
 use protocol::{Answer, Job, Work};
 
@@ -94,8 +96,8 @@ pub struct Request {
     pub timeout: Duration,
     /// The last verified commit (40 hex): the commits after it are listed too.
     pub since: Option<String>,
-    /// Commits (40 hex) whose listings are wanted besides, e.g. those of marks. Each is a whole listing, so name few.
-    pub also: Vec<String>,
+    /// Single documents that are wanted besides, e.g. those of marks: commit (40 hex) and path from the root.
+    pub also: Vec<(String, String)>,
     /// Use the clone as it is, without network.
     pub offline: bool,
 }
@@ -130,13 +132,15 @@ pub struct Snapshot {
     /// added or changed against its own first parent. Empty unless the tip descends from `since`.
     pub commits: Vec<Commit>,
     /// How many such commits are not in `commits` because there are too many of them, or too many files in them. It
-    /// is the oldest ones that are left out, except for single commits that have more documents than is accepted.
+    /// is the oldest ones that are left out, except for single commits that are malformed or have more documents than
+    /// is accepted. The child's remarks in the log say which.
     pub skipped: usize,
     /// Whether the path is a folder at the tip. If not, `tip_files` is empty.
     pub path_exists: bool,
     /// Every document below the path at the tip, by path.
     pub tip_files: Vec<File>,
-    /// The listings of [`Request::also`]; commits that the clone does not hold are absent.
+    /// What was found of [`Request::also`], by commit. What the clone does not hold, is not below the path or cannot be
+    /// read is absent.
     pub also: Vec<Commit>,
 }
 
@@ -165,7 +169,8 @@ pub struct Commit {
 /// An entry of a tree whose name ends in `.json`, `.yaml` or `.yml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
-    /// From the root of the repository, with `/`. Untrusted text; may hold any character but NUL.
+    /// From the root of the repository, with `/`. Untrusted text; may hold any character but NUL. It is for looking
+    /// things up; people get to see [`shown`] of it.
     pub path: String,
     /// The id of the content, 40 hex. Equal ids are equal bytes.
     pub blob: String,
@@ -203,7 +208,7 @@ impl Git {
     pub async fn snapshot(&self, request: &Request) -> Result<Snapshot, GitError> {
         check_key(&request.key)?;
         check_path(&request.path)?;
-        for id in request.since.iter().chain(&request.also) {
+        for id in request.since.iter().chain(request.also.iter().map(|(commit, _)| commit)) {
             check_id(id)?;
         }
         let url = url::check(&request.url, self.allow_insecure)?;

@@ -124,7 +124,7 @@ async fn another_url_under_the_same_key_gets_a_clone_of_its_own() {
     let other = fixture.repository("b");
     other.commit_file("policies/b.json", "{}");
     let mut request = other.request();
-    request.also = vec![old.tip];
+    request.also = vec![(old.tip, "policies/a.json".into())];
     let snapshot = fixture.git.snapshot(&request).await.unwrap();
     assert_eq!((paths(&snapshot.tip_files), snapshot.also.len()), (vec!["policies/b.json"], 0));
 }

@@ -184,21 +184,104 @@ async fn one_commit_with_too_many_files_in_between_does_not_hide_the_others() {
     assert_eq!((ids(&snapshot), snapshot.skipped), (vec![second.as_str(), &fourth], 1));
 }
 
+/// Commits a tree with one entry in `policies` of this name and mode, which `git add` would not make.
+fn commit_entry(repository: &Repository, mode: &str, name: &str, content: &str) -> String {
+    let blob = repository.git_with_input(&["hash-object", "-w", "--stdin"], content.as_bytes());
+    let bytes: Vec<u8> =
+        (0..40).step_by(2).map(|digit| u8::from_str_radix(&blob[digit..digit + 2], 16).unwrap()).collect();
+    let tree = [mode.as_bytes(), b" ", name.as_bytes(), b"\0", &bytes].concat();
+    let tree = repository.git_with_input(&["hash-object", "-t", "tree", "-w", "--literally", "--stdin"], &tree);
+    let root = repository.git_with_input(&["mktree"], format!("040000 tree {tree}\tpolicies\n").as_bytes());
+    let parent = repository.head();
+    let commit = repository.git_with_input(&["commit-tree", "-p", &parent, &root], b"odd");
+    repository.git(&["update-ref", "refs/heads/main", &commit]);
+    commit
+}
+
 #[tokio::test]
-async fn listings_of_older_commits_come_along_and_unknown_ones_are_absent() {
+async fn a_malformed_commit_in_between_is_counted_and_does_not_hide_the_others() {
+    for (mode, name) in [("100644", ".."), ("100644", "../a.json"), ("10644", "a.json")] {
+        let fixture = Fixture::new();
+        let repository = fixture.repository("a");
+        let first = repository.commit_file("policies/a.json", "1");
+        let second = repository.commit_file("policies/a.json", "2");
+        commit_entry(&repository, mode, name, "odd");
+        let fourth = repository.commit_file("policies/a.json", "4");
+        repository.commit_file("policies/a.json", "5");
+        // with a new clone, and again with the one that is there
+        for _ in 0..2 {
+            let snapshot = since(&fixture, &repository, &first).await;
+            assert_eq!((ids(&snapshot), snapshot.skipped), (vec![second.as_str(), &fourth], 1), "{mode} {name}");
+            assert_eq!(paths(&snapshot.commits[1].files), ["policies/a.json"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn single_documents_of_older_commits_come_along_and_unknown_ones_are_absent() {
     let fixture = Fixture::new();
     let repository = fixture.repository("a");
+    repository.write("elsewhere/a.json", "1");
+    repository.write("policies/deep/line\nbreak.json", "3");
+    repository.write("policies/deep/other.json", "4");
     let first = repository.commit_file("policies/a.json", "1");
     repository.git(&["mv", "policies/a.json", "policies/b.json"]);
-    repository.commit("moved");
+    let second = repository.commit("moved");
+    let unknown = "0123456789012345678901234567890123456789".to_owned();
+    let asked = [
+        (&unknown, "policies/a.json"),
+        (&first, "policies/deep/line\nbreak.json"),
+        (&first, "policies/a.json"),
+        (&first, "policies/b.json"),
+        (&first, "policies/deep"),
+        (&first, "policies"),
+        (&first, "policies/a.json/x.json"),
+        (&first, "policies//a.json"),
+        (&first, "policies/../elsewhere/a.json"),
+        (&first, "elsewhere/a.json"),
+        (&first, "../a.json"),
+        (&first, ""),
+        (&second, "policies/a.json"),
+    ];
     let mut request = repository.request();
-    request.also = vec!["0123456789012345678901234567890123456789".into(), first.clone()];
+    request.also = asked.iter().map(|(commit, path)| ((*commit).clone(), (*path).to_owned())).collect();
+    for offline in [false, true] {
+        request.offline = offline;
+        let snapshot = fixture.git.snapshot(&request).await.unwrap();
+        let [also] = &snapshot.also[..] else { panic!("{:?}", snapshot.also) };
+        assert_eq!(also.id, first);
+        assert_eq!(paths(&also.files), ["policies/deep/line\nbreak.json", "policies/a.json"]);
+        assert_eq!(also.files[1].blob, repository.git(&["rev-parse", &format!("{first}:policies/a.json")]));
+    }
+}
+
+#[tokio::test]
+async fn documents_of_many_large_or_malformed_commits_never_cost_the_tip() {
+    let fixture = Fixture::with(Limits { files: 20, ..Limits::default() });
+    let repository = fixture.repository("a");
+    let mut request = repository.request();
+    for round in 0..9 {
+        for number in 0..20 {
+            repository.write(&format!("policies/{number}.json"), format!("{round} {number}"));
+        }
+        let commit = repository.commit("many");
+        request.also.extend((0..20).map(|number| (commit.clone(), format!("policies/{number}.json"))));
+    }
+    for number in 20..40 {
+        repository.write(&format!("policies/{number}.json"), "more than is accepted");
+    }
+    let flood = repository.commit("flood");
+    request.also.push((flood.clone(), "policies/30.json".into()));
+    let odd = commit_entry(&repository, "10644", "a.json", "odd");
+    request.also.push((odd, "policies/a.json".into()));
+    repository.git(&["rm", "-q", "-r", "--cached", "policies"]);
+    std::fs::remove_dir_all(repository.path.join("policies")).unwrap();
+    let tip = repository.commit_file("policies/signed-again.json", "{}");
+
     let snapshot = fixture.git.snapshot(&request).await.unwrap();
-    assert_eq!(snapshot.also.len(), 1);
-    assert_eq!(
-        (snapshot.also[0].id.as_str(), paths(&snapshot.also[0].files)),
-        (first.as_str(), vec!["policies/a.json"])
-    );
+    assert_eq!((snapshot.tip.as_str(), paths(&snapshot.tip_files)), (&*tip, vec!["policies/signed-again.json"]));
+    assert_eq!((snapshot.also.len(), snapshot.also.iter().map(|commit| commit.files.len()).sum::<usize>()), (10, 181));
+    assert!(snapshot.also.iter().any(|commit| commit.id == flood), "one document of a flood is no flood");
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ async fn only_the_one_branch_is_fetched_and_no_tag() {
     repository.git(&["checkout", "-q", "main"]);
     let server = Server::start(fixture.root()).await;
     let mut request = request(&server, "a/.git");
-    request.also = vec![other.clone()];
+    request.also = vec![(other.clone(), "policies/other.json".into())];
     assert!(fixture.git.snapshot(&request).await.unwrap().also.is_empty());
 
     request.branch = Some("other".into());

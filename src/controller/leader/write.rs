@@ -104,6 +104,13 @@ impl Leader {
     pub(super) async fn write_mark(&self, name: &str, view: &WorkspaceView, plan: &Plan) -> Result<(), WorkspaceError> {
         let (Some(base), true) = (&plan.base, plan.raise_mark) else { return Ok(()) };
         let object = view.object.as_ref();
+        let held = view.held.as_ref().is_some_and(|held| base.mark.is(&held.policy));
+        let verified =
+            object.and_then(|object| object.verdict.as_ref().ok()).is_some_and(|policy| base.mark.is(policy));
+        if !held && !verified {
+            // its key was revoked since this was planned: what nobody may enforce is not to be marked
+            return Ok(());
+        }
         let workspace = object.map(|object| object.workspace.clone()).unwrap_or_default();
         let source = object.and_then(|object| object.source.clone()).unwrap_or_default();
         let same = view.ledger.as_ref().filter(|ledger| ledger.mark == base.mark);

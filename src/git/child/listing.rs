@@ -1,8 +1,9 @@
 //! Which documents a commit has.
 
 use std::cell::Cell;
+use std::path::Path;
 
-use git2::{ObjectType, Odb, Oid, Repository, Tree};
+use git2::{ErrorClass, ErrorCode, ObjectType, Odb, Oid, Repository, Tree};
 
 use super::Trouble;
 use crate::git::{File, FileKind, GitError, Limits};
@@ -68,6 +69,22 @@ impl<'a> Lister<'a> {
         match twice {
             Some(pair) => Err(malformed(commit, &format!("has two entries {:?}", pair[0].path))),
             None => Ok(Some(walk.files)),
+        }
+    }
+
+    /// One document of a commit. `None` if the commit has none at `path`, or `path` is not below the path of documents.
+    pub(super) fn document(&self, commit: Oid, path: &str) -> Result<Option<File>, Trouble> {
+        let parts: Vec<&str> = path.split('/').collect();
+        let Some(below) = parts.strip_prefix(&*self.path).filter(|below| !below.is_empty()) else { return Ok(None) };
+        if !ENDINGS.iter().any(|ending| path.as_bytes().ends_with(ending)) {
+            return Ok(None);
+        }
+        let Some(tree) = self.folder(commit)? else { return Ok(None) };
+        match tree.get_path(Path::new(&below.join("/"))) {
+            Ok(entry) if entry.filemode_raw() == 0o040_000 => Ok(None),
+            Ok(entry) => self.file(path.as_bytes(), entry.id(), entry.filemode_raw()).map(Some),
+            Err(error) if error.code() == ErrorCode::NotFound && error.class() == ErrorClass::Tree => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 

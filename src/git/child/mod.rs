@@ -115,12 +115,14 @@ enum Trouble {
     Final(GitError),
     /// The clone may be to blame, so it is worth making it anew.
     Clone(GitError),
+    /// The same, but it was the operating system that failed, so that no object is to blame.
+    Disk(GitError),
 }
 
 impl Trouble {
     fn into_error(self) -> GitError {
         match self {
-            Self::Final(error) | Self::Clone(error) => error,
+            Self::Final(error) | Self::Clone(error) | Self::Disk(error) => error,
         }
     }
 }
@@ -135,7 +137,8 @@ impl From<GitError> for Trouble {
 impl From<git2::Error> for Trouble {
     fn from(error: git2::Error) -> Self {
         match describe("cannot read the repository", &error) {
-            error @ GitError::Failed(_) => Self::Clone(error),
+            failed @ GitError::Failed(_) if error.class() == ErrorClass::Os => Self::Disk(failed),
+            failed @ GitError::Failed(_) => Self::Clone(failed),
             error => Self::Final(error),
         }
     }

@@ -1,13 +1,27 @@
 //! Taking a snapshot: fetch, look at history, list files; and once more with a new clone if the clone is to blame.
 
+use std::collections::BTreeMap;
+
 use git2::{Oid, Repository};
 
+use super::Trouble;
 use super::clone::Store;
 use super::fetch::{self, Tip};
+use super::history::{self, Past, Step};
 use super::listing::Lister;
-use super::{Trouble, history};
 use crate::git::protocol::Job;
-use crate::git::{Commit, GitError, Request, Snapshot};
+use crate::git::{Commit, File, GitError, Request, Snapshot};
+
+/// Where the objects come from, which says what is to blame when one cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// An older clone, used without network: nothing can be mended.
+    Offline,
+    /// An older clone. It may be damaged, and is made anew if it is.
+    Kept,
+    /// Just made: what is wrong came from the server.
+    Fresh,
+}
 
 pub(super) fn take(store: &Store, request: &Request, job: &Job) -> Result<Snapshot, GitError> {
     if request.offline {
@@ -15,17 +29,17 @@ pub(super) fn take(store: &Store, request: &Request, job: &Job) -> Result<Snapsh
             return Err(GitError::Failed("there is no clone yet, and this is to be done without network".into()));
         };
         let tip = fetch::kept(&repository, request.branch.as_deref())?;
-        return read(&repository, &tip, request, job).map_err(Trouble::into_error);
+        return read(&repository, &tip, request, job, Origin::Offline).map_err(Trouble::into_error);
     }
     if let Some(repository) = store.open_for(&request.url, &job.limits) {
-        match attempt(&repository, request, job) {
+        match attempt(&repository, request, job, Origin::Kept) {
             Ok(snapshot) => return Ok(snapshot),
             Err(Trouble::Final(error)) => return Err(error),
-            Err(Trouble::Clone(error)) => eprintln!("the clone is made anew: {error}"),
+            Err(Trouble::Clone(error) | Trouble::Disk(error)) => eprintln!("the clone is made anew: {error}"),
         }
     }
     let repository = store.fresh(&request.url)?;
-    let outcome = attempt(&repository, request, job).map_err(Trouble::into_error);
+    let outcome = attempt(&repository, request, job, Origin::Fresh).map_err(Trouble::into_error);
     drop(repository);
     match outcome {
         Ok(_) => store.adopt()?,
@@ -35,42 +49,20 @@ pub(super) fn take(store: &Store, request: &Request, job: &Job) -> Result<Snapsh
     outcome
 }
 
-fn attempt(repository: &Repository, request: &Request, job: &Job) -> Result<Snapshot, Trouble> {
+fn attempt(repository: &Repository, request: &Request, job: &Job, origin: Origin) -> Result<Snapshot, Trouble> {
     let tip = fetch::fetch(repository, request, job)?;
-    let snapshot = read(repository, &tip, request, job)?;
+    let snapshot = read(repository, &tip, request, job, origin)?;
     // Only a tip that can be read is one to build the next fetch upon.
     fetch::keep(repository, &tip)?;
     Ok(snapshot)
 }
 
-fn read(repository: &Repository, tip: &Tip, request: &Request, job: &Job) -> Result<Snapshot, Trouble> {
+fn read(repository: &Repository, tip: &Tip, request: &Request, job: &Job, origin: Origin) -> Result<Snapshot, Trouble> {
     let limits = &job.limits;
     let lister = Lister::new(repository, &request.path, limits)?;
     let tip_files = lister.documents(tip.id, None)?;
     let past = history::since(repository, tip.id, request.since.as_deref(), limits.commits)?;
-
-    let mut skipped = past.skipped;
-    let mut commits = Vec::new();
-    let mut room = limits.files.saturating_mul(2);
-    for (index, step) in past.newest_first.iter().enumerate() {
-        let files = match lister.documents(step.id, step.parent) {
-            Ok(files) => files.unwrap_or_default(),
-            // One commit that is too large must not hide the others.
-            Err(Trouble::Final(GitError::Limit(_))) => {
-                skipped += 1;
-                continue;
-            }
-            Err(trouble) => return Err(trouble),
-        };
-        if files.len() > room {
-            skipped += past.newest_first.len() - index;
-            break;
-        }
-        room -= files.len();
-        commits.push(Commit { id: step.id.to_string(), files });
-    }
-    commits.reverse();
-
+    let (commits, skipped) = between(&lister, &past, limits.files.saturating_mul(2), origin)?;
     Ok(Snapshot {
         branch: tip.branch.clone(),
         tip: tip.id.to_string(),
@@ -79,23 +71,79 @@ fn read(repository: &Repository, tip: &Tip, request: &Request, job: &Job) -> Res
         skipped,
         path_exists: tip_files.is_some(),
         tip_files: tip_files.unwrap_or_default(),
-        also: also(repository, &lister, request, limits.files)?,
+        also: also(repository, &lister, request, origin)?,
     })
 }
 
-fn also(repository: &Repository, lister: &Lister<'_>, request: &Request, most: usize) -> Result<Vec<Commit>, Trouble> {
-    let mut room = most.saturating_mul(4);
+/// The documents of the commits in between, oldest first, and how many commits were left out.
+fn between(lister: &Lister<'_>, past: &Past, mut room: usize, origin: Origin) -> Result<(Vec<Commit>, usize), Trouble> {
+    let mut skipped = past.skipped;
+    if skipped > 0 {
+        eprintln!("the {skipped} oldest commits are not read: there are too many since the last look");
+    }
     let mut commits = Vec::new();
-    for id in &request.also {
+    for (index, step) in past.newest_first.iter().enumerate() {
+        let files = match changes(lister, step, origin) {
+            Ok(files) => files,
+            Err(trouble) if unreadable(&trouble, origin) => {
+                eprintln!("commit {} is not read: {}", step.id, trouble.into_error());
+                skipped += 1;
+                continue;
+            }
+            Err(trouble) => return Err(trouble),
+        };
+        if files.len() > room {
+            let rest = past.newest_first.len() - index;
+            eprintln!("commit {} and older ones, {rest} in all, are not read: too many documents together", step.id);
+            skipped += rest;
+            break;
+        }
+        room -= files.len();
+        commits.push(Commit { id: step.id.to_string(), files });
+    }
+    commits.reverse();
+    Ok((commits, skipped))
+}
+
+/// What a commit changed. Where its parent cannot be read, that is all it has: one bad commit hides no good one.
+fn changes(lister: &Lister<'_>, step: &Step, origin: Origin) -> Result<Vec<File>, Trouble> {
+    match lister.documents(step.id, step.parent) {
+        Err(Trouble::Clone(_)) if origin == Origin::Fresh => lister.documents(step.id, None),
+        outcome => outcome,
+    }
+    .map(Option::unwrap_or_default)
+}
+
+/// Whether one commit is to blame, and not the clone: anyone who may push can make a commit that is too large or
+/// malformed, and it must not hide the others for ever.
+fn unreadable(trouble: &Trouble, origin: Origin) -> bool {
+    match trouble {
+        Trouble::Final(_) => true,
+        Trouble::Clone(_) => origin == Origin::Fresh,
+        Trouble::Disk(_) => false,
+    }
+}
+
+/// The single documents that were asked for. They are an extra, to put back what was lost: what cannot be read is
+/// absent, and only a clone that may be mended by making it anew is a reason to fail.
+fn also(
+    repository: &Repository,
+    lister: &Lister<'_>,
+    request: &Request,
+    origin: Origin,
+) -> Result<Vec<Commit>, Trouble> {
+    let mut files: BTreeMap<&str, Vec<File>> = BTreeMap::new();
+    for (id, path) in &request.also {
         let Ok(oid) = Oid::from_str(id) else { continue };
         if repository.find_commit(oid).is_err() {
             continue;
         }
-        let files = lister.documents(oid, None)?.unwrap_or_default();
-        room = room.checked_sub(files.len()).ok_or_else(|| {
-            GitError::Limit(format!("the {} older commits asked for have too many documents", request.also.len()))
-        })?;
-        commits.push(Commit { id: id.clone(), files });
+        match lister.document(oid, path) {
+            Ok(file) => files.entry(id).or_default().extend(file),
+            Err(trouble @ (Trouble::Clone(_) | Trouble::Disk(_))) if origin == Origin::Kept => return Err(trouble),
+            Err(trouble) => eprintln!("{path:?} in commit {id} is not read: {}", trouble.into_error()),
+        }
     }
-    Ok(commits)
+    let found = files.into_iter().filter(|(_, files)| !files.is_empty());
+    Ok(found.map(|(id, files)| Commit { id: id.to_owned(), files }).collect())
 }
