@@ -56,6 +56,15 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
+/// The conditions that this controller writes. Others on the same object are somebody else's: server-side apply keeps
+/// them, so a status that differs by them alone must not be written again and again.
+const OURS: [&str; 5] = ["Ready", "Reconciling", "Stalled", "Verified", "Enforced"];
+
+/// Without the conditions of somebody else.
+pub fn ours(conditions: &[Condition]) -> Vec<Condition> {
+    conditions.iter().filter(|condition| OURS.contains(&condition.type_.as_str())).cloned().collect()
+}
+
 /// `Stalled`, which goes with a `Ready` that is False until somebody does something about it. Without it, kstatus takes
 /// the object for one in progress.
 pub fn stalled(ready: &NewCondition) -> Option<NewCondition> {

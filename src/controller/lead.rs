@@ -213,7 +213,8 @@ fn due_key_statuses(caches: &Caches, now: Timestamp) -> (Vec<(SigningKey, Signin
     let (ring, claims) = (keys.ring(), keys.claims());
     let due = keys.objects().filter_map(|key| {
         let generation = key.metadata.generation;
-        let previous = key.status.clone().unwrap_or_default();
+        let mut previous = key.status.clone().unwrap_or_default();
+        previous.conditions = conditions::ours(&previous.conditions);
         let ready = keys::condition(&key.spec, &ring, &claims, now);
         let new: Vec<_> = [conditions::stalled(&ready), Some(ready)].into_iter().flatten().rev().collect();
         let status = SigningKeyStatus {

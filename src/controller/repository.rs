@@ -18,11 +18,9 @@ use super::leader::{Leader, Observation, WorkspaceError};
 use super::observe::{self, Seen};
 use super::plan::Outcome;
 use super::report::{self, Fault, Look};
-use crate::admission::index::ObjectView;
 use crate::api::policy_repository::Cursor;
-use crate::api::{FIELD_MANAGER, PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT};
+use crate::api::{FIELD_MANAGER, PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT, conditions};
 use crate::git::{Ancestry, Git, Request, Snapshot};
-use crate::policy::Reason;
 
 /// Workspaces that are written at the same time.
 const CONCURRENCY: usize = 16;
@@ -283,7 +281,8 @@ impl Worker {
         let (name, api) = (repository.name_any(), Api::<PolicyRepository>::all(self.client.clone()));
         let mut latest = repository.clone();
         for _ in 0..3 {
-            let previous = latest.status.clone().unwrap_or_default();
+            let mut previous = latest.status.clone().unwrap_or_default();
+            previous.conditions = conditions::ours(&previous.conditions);
             let status = report::status(&latest, look, requested, Timestamp::now());
             if status == previous {
                 return;
@@ -302,7 +301,7 @@ impl Worker {
                         if now.uid() == repository.uid()
                             && now.metadata.generation == repository.metadata.generation =>
                     {
-                        latest = now
+                        latest = now;
                     }
                     // the watch brings the new spec, and with it the next look
                     _ => return,
@@ -343,15 +342,6 @@ fn belongs(cursor: &Cursor, repository: &PolicyRepository) -> bool {
 /// The tokens of the annotations that ask for a look at once.
 pub fn requests(repository: &PolicyRepository) -> [Option<String>; 2] {
     REQUESTED_AT.map(|name| repository.metadata.annotations.as_ref()?.get(name).cloned())
-}
-
-fn refused_for_its_key(object: &ObjectView) -> bool {
-    object.verdict.as_ref().is_err_and(|refusal| {
-        matches!(
-            refusal.reason,
-            Reason::KeyRevoked | Reason::UnknownSigningKey | Reason::KeyNotAuthorized | Reason::KeyNotYetValid
-        )
-    })
 }
 
 /// Up to a tenth more, so that many repositories do not ask one server at the same moment.

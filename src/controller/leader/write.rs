@@ -160,7 +160,9 @@ impl Leader {
     pub(super) async fn write_status(&self, name: &str, observed: &Observed<'_>) -> Result<(), WorkspaceError> {
         let Some(object) = &observed.view.object else { return Ok(()) };
         let status = status::workspace_status(observed);
-        if status == object.status {
+        let mut present = object.status.clone();
+        present.conditions = conditions::ours(&present.conditions);
+        if status == present {
             return Ok(());
         }
         let apply = json!({
