@@ -1,4 +1,4 @@
-# The default lists the targets. Rust, Go, Git and a C compiler are all they need.
+# The default lists the targets. Rust, Go, Git (with perl) and a C compiler are all they need.
 SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # one set of features and one profile for the demo, the generator and the tests, so that nothing is built twice

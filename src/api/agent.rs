@@ -22,7 +22,6 @@ use crate::policy;
     status = "AgentStatus",
     printcolumn(name = "Provider", type_ = "string", json_path = ".spec.model.provider"),
     printcolumn(name = "Model", type_ = "string", json_path = ".spec.model.name"),
-    printcolumn(name = "Tools", type_ = "string", json_path = ".spec.tools[*].name"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(transparent)]

@@ -38,7 +38,7 @@ fn tidy(mut crd: Value) -> Value {
 fn lift_description(schema: &mut Value) {
     let words = schema
         .pointer_mut("/properties/spec/description")
-        .map(|text| std::mem::replace(text, "What is wanted.".into()));
+        .map(|text| std::mem::replace(text, "What the object says.".into()));
     if let (Some(words), Some(root)) = (words, schema.as_object_mut()) {
         root.insert("description".to_owned(), words);
     }

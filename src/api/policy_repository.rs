@@ -33,7 +33,7 @@ pub struct PolicyRepositorySpec {
     /// `http://…` only work where the controller was started with --allow-insecure-git-urls (tests, the demo).
     #[schemars(length(min = 1, max = 2048), regex(pattern = "^(https|ssh|http|file)://[^\\s]+$"))]
     #[x_kube(validation = Rule::new("!self.matches('^[a-z]+://[^/@]*:[^/@]*@')")
-        .message("the URL must not hold a password: credentials belong in a Secret"))]
+        .message("the URL must not hold a password"))]
     pub url: String,
     /// What to follow. Absent: the default branch of the server.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]

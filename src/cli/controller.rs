@@ -14,7 +14,7 @@ use super::replica::{self, Config, Tls};
 /// All replicas answer admission; the one that holds the Lease reconciles.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  sekuire controller                                   in a cluster, as the chart runs it
+  sekuire controller                                   in a cluster, as the service account of its pod
   sekuire controller --kubeconfig ~/.kube/config \\
     --webhook-listen 127.0.0.1:9443 --webhook-url https://127.0.0.1:9443 --data-dir /tmp/sekuire
                                                        beside an API server on this machine")]

@@ -163,7 +163,8 @@ fn summary(look: &Look, status: &PolicyRepositoryStatus) -> String {
     }
     let superseded = counts.total.saturating_sub(counts.verified + counts.refused);
     let more = if superseded > 0 { format!(", {superseded} superseded") } else { String::new() };
-    format!("{} documents: {} verified, {} refused{more}{unread}", counts.total, counts.verified, counts.refused)
+    let documents = if counts.total == 1 { "document" } else { "documents" };
+    format!("{} {documents}: {} verified, {} refused{more}{unread}", counts.total, counts.verified, counts.refused)
 }
 
 fn not_read(skipped: u32) -> String {

@@ -40,10 +40,10 @@ pub(super) fn check(text: &str, allow_insecure: bool) -> Result<String, GitError
         _ => return refuse(&format!("has the scheme {:?}", shorten(scheme))),
     }
     if url.password().is_some() {
-        return refuse("contains a password (credentials belong in a Secret)");
+        return refuse("contains a password (everybody who may read the object would see it)");
     }
     if url.scheme() != "ssh" && !url.username().is_empty() {
-        return refuse("contains a user name or token (credentials belong in a Secret)");
+        return refuse("contains a user name or token (everybody who may read the object would see it)");
     }
     if url.query().is_some() || url.fragment().is_some() {
         return refuse("contains a query (`?`) or a fragment (`#`)");

@@ -115,7 +115,8 @@ fn trusted<'k>(document: &Document, keys: &'k KeyRing) -> Result<&'k TrustedKey,
         [] => "none".to_owned(),
         patterns => list(patterns.iter().map(Pattern::as_str)),
     };
-    let message = format!("the key {key_id} may not sign for the workspace {workspace}; its workspaces are {allowed}");
+    let message =
+        format!("the key {key_id} may not sign for the workspace {workspace}; its SigningKey allows: {allowed}");
     Err(Refusal::new(Reason::KeyNotAuthorized, message))
 }
 

@@ -41,8 +41,10 @@ async fn main() -> ExitCode {
         let guard = cluster.keep();
         println!("\nIt is left running. To look around:");
         println!("  cd {}", shell.folder().display());
-        println!("  export KUBECONFIG={} PATH={}:$PATH", kubeconfig.display(), programs.display());
-        println!("  kubectl get wsp,prepo,skey");
+        let own =
+            cluster::controller::sekuire().parent().map(|folder| folder.display().to_string()).unwrap_or_default();
+        println!("  export KUBECONFIG={} PATH={}:{own}:$PATH", kubeconfig.display(), programs.display());
+        println!("  kubectl get wsp,prepo,skey,pled,skagent -A");
         println!("To end it, and to remove its folder:\n  kill {guard}");
     }
     code

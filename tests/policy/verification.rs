@@ -112,9 +112,9 @@ fn messages_say_what_would_be_accepted() {
     let weak = KeyRing::default().with_unusable(KEY_ID.to_owned(), KeyFault::Weak);
     assert!(message(&weak).contains("weak"));
     let elsewhere = KeyRing::new([TrustedKey { workspaces: vec![Pattern::new("ws_a*")], ..trusted_key() }]);
-    assert!(message(&elsewhere).contains("its workspaces are \"ws_a*\""));
+    assert!(message(&elsewhere).contains("its SigningKey allows: \"ws_a*\""));
     let nowhere = KeyRing::new([TrustedKey { workspaces: vec![], ..trusted_key() }]);
-    assert!(message(&nowhere).contains("its workspaces are none"));
+    assert!(message(&nowhere).contains("its SigningKey allows: none"));
     let revoked = Revocation { reason: Some("stolen".to_owned()), at: None };
     let revoked = KeyRing::new([TrustedKey { revoked: Some(revoked), ..trusted_key() }]);
     assert!(message(&revoked).contains("was revoked (\"stolen\")"));

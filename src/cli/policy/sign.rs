@@ -19,7 +19,7 @@ use crate::policy::{Document, Fault, Format, MAX_DOCUMENT_BYTES, PrivateKey, Ver
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   sekuire policy sign policies/payments.json --key key_0123456789abcdef.pem
-  sekuire policy sign policies/*.yaml --key key.pem --key-id platform-2026 --bump")]
+  sekuire policy sign policies/*.yaml --key ~/private/key_0123456789abcdef.pem --key-id platform-2026 --bump")]
 pub(in crate::cli) struct Sign {
     /// Documents to sign: *.json, *.yaml, *.yml.
     #[arg(value_name = "FILE", required = true)]
