@@ -2,18 +2,28 @@
 //!
 //! Exit codes: 0 fine, 1 refused, 2 wrong usage, 3 could not find out (file, network, cluster).
 
-use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+mod checkout;
+mod cluster;
+mod completion;
 pub mod controller;
 pub mod crds;
 mod files;
 mod key;
+mod manual;
+mod output;
 mod policy;
 pub mod replica;
+mod source;
+mod terminal;
 mod trust;
+mod version;
+
+use terminal::{complain, emit, warn};
 
 /// Signed policies for AI agents: the controller, and the life of a policy on the command line.
 #[derive(Parser, Debug)]
@@ -29,12 +39,16 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    Controller(Box<controller::Controller>),
-    Crds(crds::Crds),
     #[command(subcommand)]
     Key(key::Key),
     #[command(subcommand)]
     Policy(policy::Policy),
+    Controller(Box<controller::Controller>),
+    Crds(crds::Crds),
+    Completion(completion::Completion),
+    #[command(hide = true)]
+    Manual(manual::Manual),
+    Version(version::Version),
 }
 
 /// What a command found out.
@@ -54,7 +68,8 @@ struct Usage(String);
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(e) => {
             // Where help cannot be printed, there is nobody to tell.
@@ -63,10 +78,13 @@ pub fn run() -> ExitCode {
         }
     };
     let outcome = match cli.command {
-        Command::Controller(command) => command.run().map(|()| Outcome::Fine),
-        Command::Crds(command) => command.run().map(|()| Outcome::Fine),
         Command::Key(command) => command.run(),
         Command::Policy(command) => command.run(),
+        Command::Controller(command) => command.run().map(|()| Outcome::Fine),
+        Command::Crds(command) => command.run().map(|()| Outcome::Fine),
+        Command::Completion(command) => command.run(),
+        Command::Manual(command) => command.run(),
+        Command::Version(command) => command.run(),
     };
     match outcome {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,
@@ -79,27 +97,9 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Says what went wrong, on standard error.
-fn complain(what: &str) {
-    // Where even this fails, the exit code says it.
-    let _ = writeln!(std::io::stderr(), "error: {what}");
-}
-
-/// Says what deserves attention, on standard error.
-fn warn(what: &str) {
-    let _ = writeln!(std::io::stderr(), "warning: {what}");
-}
-
-/// Prints a command's result. A reader who has seen enough is no error.
-fn emit(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(e.into()),
-        _ => Ok(()),
-    }
-}
-
-/// Whether standard output takes colour (https://no-color.org).
-fn colour() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+/// The whole command line. As a plugin of kubectl (a file `kubectl-sekuire` on the path) it is `kubectl sekuire`.
+fn command() -> clap::Command {
+    let name = std::env::args_os().next().and_then(|path| Some(PathBuf::from(path).file_stem()?.to_owned()));
+    let plugin = name.is_some_and(|name| name == "kubectl-sekuire" || name == "kubectl_sekuire");
+    if plugin { Cli::command().bin_name("kubectl sekuire") } else { Cli::command() }
 }

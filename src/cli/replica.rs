@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config as ClientConfig};
+use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::cluster;
 use crate::admission::certificates::{Certificates, SETTLE};
 use crate::admission::registration::{self, Registration, Target};
 use crate::admission::{self, Files, Names, SECRET_NAME, SecretSource, Webhook, server};
@@ -72,7 +72,7 @@ pub struct Config {
 /// What keeps it from starting; or a part of it ended that should not have.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let _lock = own(&config.data_dir)?;
-    let client = client(&config).await?;
+    let client = Client::try_from(cluster::config(config.kubeconfig.as_ref(), None).await?)?;
     let identity = config.identity.clone().unwrap_or_else(|| default_identity(&config.data_dir));
     let shutdown = CancellationToken::new();
     tokio::spawn(signals(shutdown.clone())?);
@@ -110,18 +110,6 @@ fn own(data_dir: &Path) -> anyhow::Result<File> {
         Err(TryLockError::WouldBlock) => bail!("{shown} is used by another controller: give each its own --data-dir"),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
-}
-
-async fn client(config: &Config) -> anyhow::Result<Client> {
-    let client = match &config.kubeconfig {
-        Some(path) => {
-            let kubeconfig = Kubeconfig::read_from(path)
-                .with_context(|| format!("cannot read kubeconfig {}; see --kubeconfig", path.display()))?;
-            ClientConfig::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
-        }
-        None => ClientConfig::infer().await.context("found no cluster; give --kubeconfig")?,
-    };
-    Ok(Client::try_from(client)?)
 }
 
 /// The same after a restart, so that a replica that was killed takes its own Lease back at once; another for each

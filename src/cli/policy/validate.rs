@@ -1,13 +1,16 @@
 //! `sekuire policy validate`: what the controller would say.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cli::{Outcome, Usage, colour, complain, emit, files, trust};
+use crate::cli::cluster::{ClusterArgs, LazyCluster};
+use crate::cli::output::{Output, columns};
+use crate::cli::terminal::Style;
+use crate::cli::trust::TrustArgs;
+use crate::cli::{Outcome, Usage, complain, files};
 use crate::policy::document::parse_time;
 use crate::policy::{Document, KeyRing, MAX_DOCUMENT_BYTES, Reason, Refusal, verify};
 
@@ -23,21 +26,15 @@ pub(in crate::cli) struct Validate {
     /// Documents to verify: *.json, *.yaml, *.yml. Can be given several times.
     #[arg(long = "file", value_name = "FILE", num_args = 1.., required = true)]
     files: Vec<PathBuf>,
-    /// Trusted keys: files of SigningKey manifests, or folders of such files. Can be given several times.
-    #[arg(long = "trust", value_name = "KEYS", num_args = 1.., required = true)]
-    trust: Vec<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArgs,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// The time to verify at, as in RFC 3339. Default: now.
     #[arg(long, value_name = "TIME", value_parser = time)]
     now: Option<Timestamp>,
-    /// Form of the output.
-    #[arg(long, value_enum, default_value_t = Output::Table)]
+    #[command(flatten)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    Table,
-    Json,
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {
@@ -54,7 +51,8 @@ struct Verdict {
 
 impl Validate {
     pub(in crate::cli) fn run(self) -> anyhow::Result<Outcome> {
-        let keys = trust::ring(&self.trust)?;
+        let cluster = LazyCluster::new(&self.cluster);
+        let keys = self.trust.ring(|| cluster.get())?;
         let now = self.now.unwrap_or_else(Timestamp::now);
         let mut outcome = Outcome::Fine;
         let mut verdicts = Vec::new();
@@ -73,10 +71,7 @@ impl Validate {
                 }
             }
         }
-        match self.output {
-            Output::Json => emit(&format!("{:#}\n", serde_json::to_value(&verdicts)?))?,
-            Output::Table => emit(&table(&verdicts, colour()))?,
-        }
+        self.output.print(&verdicts, |style| table(&verdicts, style))?;
         Ok(outcome)
     }
 }
@@ -97,15 +92,9 @@ fn judge(file: &Path, keys: &KeyRing, now: Timestamp) -> anyhow::Result<Verdict>
     Ok(Verdict { file: file.display().to_string(), result, message })
 }
 
-fn table(verdicts: &[Verdict], colour: bool) -> String {
-    let width = |of: fn(&Verdict) -> usize| verdicts.iter().map(of).max().unwrap_or(0);
-    let (files, results) = (width(|v| v.file.chars().count()), width(|v| v.result.as_str().len()));
-    let mut text = String::new();
-    for Verdict { file, result, message } in verdicts {
-        let (sign, code) = if *result == Reason::Verified { ('✓', 32) } else { ('✗', 31) };
-        let sign = if colour { format!("\u{1b}[{code}m{sign}\u{1b}[0m") } else { sign.to_string() };
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{sign} {file:files$}  {result:results$}  {message}");
-    }
-    text
+fn table(verdicts: &[Verdict], style: Style) -> String {
+    let rows = verdicts.iter().map(|v| [v.file.clone(), v.result.as_str().to_owned(), v.message.clone()]);
+    let rows: Vec<[String; 3]> = rows.collect();
+    let marks = verdicts.iter().map(|verdict| style.mark(verdict.result == Reason::Verified));
+    columns(&rows).lines().zip(marks).fold(String::new(), |text, (line, mark)| text + &format!("{mark} {line}\n"))
 }

@@ -1,0 +1,196 @@
+//! The cluster of a kubeconfig, asked once and not watched.
+
+use std::cell::OnceCell;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::Args;
+use jiff::Timestamp;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::request::Request;
+use kube::{Api, Client, Config, Resource};
+use serde::de::DeserializeOwned;
+use tokio::runtime::Runtime;
+
+use super::terminal::Progress;
+use crate::admission::index::{Enforced, PolicyIndex};
+use crate::api::sent::{Sent, SentList};
+use crate::api::{PolicyLedger, SigningKey, WorkspacePolicy, object_name};
+use crate::controller::keys::Keys;
+use crate::policy::KeyRing;
+
+/// How long the cluster may take to accept a connection, and to answer.
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// Which cluster is asked.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Cluster")]
+pub(super) struct ClusterArgs {
+    /// Kubeconfig of the cluster. Default: KUBECONFIG, ~/.kube/config, or the service account of the pod.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig. Default: its current one.
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+}
+
+/// A cluster.
+pub(super) struct Cluster {
+    client: Client,
+    /// Its address, for messages.
+    server: String,
+    runtime: Runtime,
+}
+
+/// Configuration of a client: this kubeconfig, or what the environment says.
+pub(super) async fn config(kubeconfig: Option<&PathBuf>, context: Option<&str>) -> anyhow::Result<Config> {
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let kubeconfig = match (kubeconfig, context) {
+        (Some(path), _) => Kubeconfig::read_from(path)
+            .with_context(|| format!("cannot read kubeconfig {}; see --kubeconfig", path.display()))?,
+        (None, Some(_)) => Kubeconfig::read().context("found no kubeconfig; give --kubeconfig")?,
+        (None, None) => return Config::infer().await.context("found no cluster; give --kubeconfig"),
+    };
+    Ok(Config::from_custom_kubeconfig(kubeconfig, &options).await?)
+}
+
+impl ClusterArgs {
+    /// Prepares to ask; nothing is sent yet.
+    pub(super) fn connect(&self) -> anyhow::Result<Cluster> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (client, server) = runtime.block_on(async {
+            let mut config = config(self.kubeconfig.as_ref(), self.context.as_deref()).await?;
+            (config.connect_timeout, config.read_timeout) = (Some(CONNECT), Some(ANSWER));
+            let server = config.cluster_url.to_string();
+            anyhow::Ok((Client::try_from(config)?, server))
+        })?;
+        Ok(Cluster { client, server: server.trim_end_matches('/').to_owned(), runtime })
+    }
+
+    /// Whether somebody said which cluster is meant.
+    pub(super) fn is_given(&self) -> bool {
+        self.kubeconfig.is_some() || self.context.is_some()
+    }
+}
+
+/// A cluster that is connected to when it is needed first.
+pub(super) struct LazyCluster<'a> {
+    args: &'a ClusterArgs,
+    cluster: OnceCell<Cluster>,
+}
+
+impl<'a> LazyCluster<'a> {
+    pub(super) fn new(args: &'a ClusterArgs) -> LazyCluster<'a> {
+        LazyCluster { args, cluster: OnceCell::new() }
+    }
+
+    pub(super) fn get(&self) -> anyhow::Result<&Cluster> {
+        if let Some(cluster) = self.cluster.get() {
+            return Ok(cluster);
+        }
+        let cluster = self.args.connect()?;
+        Ok(self.cluster.get_or_init(|| cluster))
+    }
+}
+
+impl Cluster {
+    /// The client, for what is not offered here.
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Its address, for messages.
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Runs what asks the cluster; `what` is said where that takes long, and where it fails.
+    pub(super) fn ask<T>(&self, what: &str, asking: impl Future<Output = Result<T, kube::Error>>) -> anyhow::Result<T> {
+        let _progress = Progress::new(format!("{what}, from {}", self.server));
+        self.runtime.block_on(asking).map_err(|error| self.explain(what, error))
+    }
+
+    fn explain(&self, what: &str, error: kube::Error) -> anyhow::Error {
+        let server = &self.server;
+        let advice = match &error {
+            kube::Error::Api(status) if status.code == 401 => {
+                "the cluster does not accept who the kubeconfig says you are: renew its token or certificate"
+            }
+            kube::Error::Api(status) if status.code == 403 => "ask for the right to do this (RBAC)",
+            kube::Error::Api(status) if status.code == 404 && status.message.contains("page not found") => {
+                "the cluster does not know this kind: apply the CRDs (`sekuire crds | kubectl apply -f -`)"
+            }
+            kube::Error::Api(_) => return anyhow!("{what}: {server} says: {error}"),
+            kube::Error::Auth(_) => "renew the login that the kubeconfig names",
+            _ => "see that it can be reached, or name another with --kubeconfig or --context",
+        };
+        anyhow::Error::new(error).context(format!("{what}: no answer from {server}; {advice}"))
+    }
+
+    /// All objects of a cluster-wide kind, or of all namespaces, also those that cannot be read as one.
+    pub(super) fn list<K>(&self, what: &str) -> anyhow::Result<Vec<Sent<K>>>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        const PAGE: u32 = 500;
+        let request = Request::new(K::url_path(&(), None));
+        let mut params = kube::api::ListParams::default().limit(PAGE);
+        let mut all = Vec::new();
+        loop {
+            let page = request.list(&params)?;
+            let page: SentList<K> = self.ask(what, self.client.request(page))?;
+            all.extend(page.items.unwrap_or_default());
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params.continue_token = Some(token),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// An object of a cluster-wide kind, if there is one.
+    pub(super) fn get<K>(&self, what: &str, name: &str) -> anyhow::Result<Option<Sent<K>>>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug,
+    {
+        let api = Api::<Sent<K>>::all_with(self.client.clone(), &());
+        self.ask(what, api.get_opt(name))
+    }
+
+    /// The keys that the cluster trusts.
+    pub(super) fn keys(&self) -> anyhow::Result<KeyRing> {
+        let mut keys = Keys::default();
+        for sent in self.list::<SigningKey>("cannot read the trusted keys (SigningKey)")? {
+            match sent.object {
+                Ok(key) => keys.seen(*key),
+                Err(unreadable) => keys.unreadable(&unreadable),
+            }
+        }
+        Ok(keys.ring())
+    }
+
+    /// What is enforced in a workspace: its object and its ledger, verified as a replica does that starts now.
+    pub(super) fn enforced(&self, workspace: &str, keys: KeyRing, now: Timestamp) -> anyhow::Result<Enforced> {
+        let name = object_name(workspace);
+        let index = PolicyIndex::default();
+        index.keys_changed(keys, now);
+        let what = format!("cannot read the policy of {workspace} (WorkspacePolicy {name})");
+        match self.get::<WorkspacePolicy>(&what, &name)? {
+            None => return Ok(Enforced::None { why: format!("there is no WorkspacePolicy {name}").into() }),
+            Some(Sent { object: Ok(object), .. }) => {
+                if object.spec.workspace != workspace {
+                    bail!("the WorkspacePolicy {name} is for {}, not for {workspace}", object.spec.workspace);
+                }
+                index.object_seen(*object, now);
+            }
+            Some(Sent { object: Err(unreadable), .. }) => index.object_unreadable(&unreadable, now),
+        }
+        match self.get::<PolicyLedger>(&format!("cannot read the PolicyLedger {name}"), &name)? {
+            Some(Sent { object: Ok(ledger), .. }) => index.ledger_seen(*ledger, now),
+            Some(Sent { object: Err(unreadable), .. }) => index.ledger_unreadable(&unreadable, now),
+            None => {}
+        }
+        Ok(index.enforced(workspace))
+    }
+}
