@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
@@ -46,15 +45,11 @@ pub fn start(client: &Client, tasks: &mut JoinSet<()>) -> Caches {
     Caches { index, keys, keys_changed, repositories }
 }
 
-/// Longest sleep of the clock: it also bounds what a jump of the clock can delay.
-const LONGEST_SLEEP: Duration = Duration::from_secs(10);
-
 /// What begins to count by the clock alone, in every replica: nothing else would have it judged again.
 async fn clock(index: Arc<PolicyIndex>) {
     loop {
         let next = index.clock_passed(Timestamp::now());
-        let until = next.and_then(|at| Duration::try_from(at.duration_since(Timestamp::now())).ok());
-        tokio::time::sleep(until.unwrap_or(LONGEST_SLEEP).clamp(Duration::from_millis(10), LONGEST_SLEEP)).await;
+        super::sleep_until(next).await;
     }
 }
 

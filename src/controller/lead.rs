@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
-use serde_json::json;
 use tokio::sync::watch::{self, Receiver, Sender};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -20,15 +18,13 @@ use super::leader::Leader;
 use super::lease::Leading;
 use super::repository::{self, Cause, Worker};
 use crate::api::signing_key::SigningKeyStatus;
-use crate::api::{FIELD_MANAGER, PolicyRepository, SigningKey, conditions};
+use crate::api::{PolicyRepository, SigningKey, conditions};
 use crate::git::Git;
 
 /// Workspaces that are put back at the same time.
 const CONCURRENCY: usize = 16;
 /// Pause before a workspace that failed is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Longest sleep of the clock: it also bounds what a jump of the clock can delay.
-const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
 /// Leads, until the future is dropped.
 pub async fn lead(client: Client, git: Git, caches: Caches, events: Events, leading: Leading) {
@@ -85,9 +81,7 @@ async fn clock(leader: Arc<Leader>) {
         let now = Timestamp::now();
         let next = leader.index.clock_passed(now);
         leader.index.mark_dirty(leader.index.out_of_time(now));
-        let until = next.and_then(|at| Duration::try_from(at.duration_since(Timestamp::now())).ok());
-        let sleep = until.unwrap_or(LONGEST_SLEEP).clamp(Duration::from_millis(10), LONGEST_SLEEP);
-        tokio::time::sleep(sleep).await;
+        super::sleep_until(next).await;
     }
 }
 
@@ -188,21 +182,16 @@ async fn report_keys(client: Client, mut caches: Caches) {
         let (due, next) = due_key_statuses(&caches, now);
         for (key, status) in due {
             let name = key.name_any();
-            let apply = json!({
-                "apiVersion": "sekuire.ai/v1alpha1", "kind": "SigningKey",
-                "metadata": {"name": name, "resourceVersion": key.resource_version()}, "status": status,
-            });
-            let params = PatchParams::apply(FIELD_MANAGER).force();
-            if let Err(error) = api.patch_status(&name, &params, &Patch::Apply(&apply)).await {
+            let version = key.resource_version();
+            let (params, patch) = super::apply::<SigningKey>(&name, version.as_deref(), "status", &status);
+            if let Err(error) = api.patch_status(&name, &params, &patch).await {
                 // the watch brings what is newer
                 tracing::debug!(%error, key = %name, "status not written");
             }
         }
-        let until = next.and_then(|at| Duration::try_from(at.duration_since(Timestamp::now())).ok());
-        let sleep = until.unwrap_or(LONGEST_SLEEP).clamp(Duration::from_millis(10), LONGEST_SLEEP);
         tokio::select! {
             changed = caches.keys_changed.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(sleep) => {}
+            () = super::sleep_until(next) => {}
         }
     }
 }

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
-use serde_json::json;
 
 use super::candidate::Candidate;
 use super::documents::Documents;
@@ -19,7 +17,7 @@ use super::observe::{self, Seen};
 use super::plan::Outcome;
 use super::report::{self, Fault, Look};
 use crate::api::policy_repository::Cursor;
-use crate::api::{FIELD_MANAGER, PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT, conditions};
+use crate::api::{PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT, conditions};
 use crate::git::{Ancestry, Git, Request, Snapshot};
 
 /// Workspaces that are written at the same time.
@@ -287,13 +285,9 @@ impl Worker {
             if status == previous {
                 return;
             }
-            let apply = json!({
-                "apiVersion": "sekuire.ai/v1alpha1", "kind": "PolicyRepository",
-                "metadata": {"name": name, "resourceVersion": latest.resource_version()},
-                "status": status,
-            });
-            let params = PatchParams::apply(FIELD_MANAGER).force();
-            match api.patch_status(&name, &params, &Patch::Apply(&apply)).await {
+            let version = latest.resource_version();
+            let (params, patch) = super::apply::<PolicyRepository>(&name, version.as_deref(), "status", &status);
+            match api.patch_status(&name, &params, &patch).await {
                 Ok(_) => return self.tell(&name, repository, &previous, &status).await,
                 Err(kube::Error::Api(refused)) if refused.code == 409 => match api.get(&name).await {
                     // what was looked at is still what is asked for: only something else of the object changed

@@ -2,8 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use serde_json::json;
+use kube::api::{DeleteParams, PostParams, Preconditions};
 
 use super::{Leader, WorkspaceError};
 use crate::admission::index::{ObjectView, WorkspaceView};
@@ -11,6 +10,7 @@ use crate::api::conditions::{self, find};
 use crate::api::{
     FIELD_MANAGER, PolicyLedger, PolicyLedgerSpec, Sent, Unreadable, WorkspacePolicy, WorkspacePolicySpec, object_name,
 };
+use crate::controller::apply;
 use crate::controller::candidate::Candidate;
 use crate::controller::documents::Documents;
 use crate::controller::events::Events;
@@ -54,13 +54,8 @@ impl Leader {
                 self.policies().create(&params, &object).await
             }
             Some(object) => {
-                let apply = json!({
-                    "apiVersion": "sekuire.ai/v1alpha1", "kind": "WorkspacePolicy",
-                    "metadata": {"name": name, "resourceVersion": object.resource_version},
-                    "spec": spec,
-                });
-                let params = PatchParams::apply(FIELD_MANAGER).force();
-                let sent = self.sent_policies().patch(name, &params, &Patch::Apply(&apply)).await;
+                let (params, patch) = apply::<WorkspacePolicy>(name, Some(&object.resource_version), "spec", &spec);
+                let sent = self.sent_policies().patch(name, &params, &patch).await;
                 sent.and_then(readable)
             }
         };
@@ -133,13 +128,8 @@ impl Leader {
                 self.ledgers().create(&params, &ledger).await
             }
             Some(resource_version) => {
-                let apply = json!({
-                    "apiVersion": "sekuire.ai/v1alpha1", "kind": "PolicyLedger",
-                    "metadata": {"name": name, "resourceVersion": resource_version},
-                    "spec": spec,
-                });
-                let params = PatchParams::apply(FIELD_MANAGER).force();
-                let sent = self.sent_ledgers().patch(name, &params, &Patch::Apply(&apply)).await;
+                let (params, patch) = apply::<PolicyLedger>(name, Some(resource_version), "spec", &spec);
+                let sent = self.sent_ledgers().patch(name, &params, &patch).await;
                 sent.and_then(readable)
             }
         };
@@ -165,13 +155,8 @@ impl Leader {
         if status == present {
             return Ok(());
         }
-        let apply = json!({
-            "apiVersion": "sekuire.ai/v1alpha1", "kind": "WorkspacePolicy",
-            "metadata": {"name": name, "resourceVersion": object.resource_version},
-            "status": status,
-        });
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        let written = self.sent_policies().patch_status(name, &params, &Patch::Apply(&apply)).await;
+        let (params, patch) = apply::<WorkspacePolicy>(name, Some(&object.resource_version), "status", &status);
+        let written = self.sent_policies().patch_status(name, &params, &patch).await;
         let written = written.map_err(WorkspaceError::api("write status of WorkspacePolicy", name))?;
         self.say_status(name, object, &status).await;
         match written.object {
