@@ -4,12 +4,14 @@
 //! mark or above it; it ignores anything else, and keeps what it holds. So neither an edited object nor a deleted one, nor
 //! a lowered mark, takes a policy away; only the held document's own state does (key, validity).
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::PolicyLedgerSpec;
+use crate::api::policy_ledger::Lowered;
 use crate::api::workspace_policy::Source;
+use crate::api::{ACCEPT_VERSION, PolicyLedgerSpec};
 use crate::policy::{self, Document, KeyRing, Reason, Refusal, Status, VerifiedPolicy, Version};
 
 /// The mark of a workspace: the highest version ever accepted.
@@ -67,6 +69,34 @@ impl Mark {
     }
 }
 
+/// A version below the mark that an administrator asks to accept, once: `<version>@<document digest>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accept {
+    /// The version.
+    pub version: Version,
+    /// Its document digest, 64 hex.
+    pub digest: String,
+}
+
+impl FromStr for Accept {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Accept, String> {
+        let accepted = || format!("{}: expected <version>@<document digest of 64 hex digits>", ACCEPT_VERSION);
+        let (version, digest) = text.trim().split_once('@').ok_or_else(accepted)?;
+        let hex = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let version = version.parse().ok().filter(|_| hex).ok_or_else(accepted)?;
+        Ok(Accept { version, digest: digest.to_owned() })
+    }
+}
+
+impl Accept {
+    /// Whether a mark is this one.
+    pub fn is(&self, mark: &Mark) -> bool {
+        self.version == mark.version && self.digest == mark.digest
+    }
+}
+
 /// A policy that a replica holds: active or archived, fully verified when it was taken over.
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -76,6 +106,24 @@ pub struct Held {
     pub source: Option<Source>,
     /// Why it is not enforced although it is held: its key was revoked or removed.
     pub refused: Option<Refusal>,
+}
+
+impl Held {
+    /// Whether the key that signed it counts no more, for good as far as anybody knows: revoked, removed, or no longer
+    /// allowed to sign for the workspace.
+    pub fn key_is_gone(&self) -> bool {
+        self.refused.as_ref().is_some_and(|refusal| {
+            matches!(refusal.reason, Reason::KeyRevoked | Reason::UnknownSigningKey | Reason::KeyNotAuthorized)
+        })
+    }
+
+    /// Whether an administrator had the mark lowered from this policy, whose key is gone.
+    pub fn is_given_up(&self, ledger: &PolicyLedgerSpec) -> bool {
+        let from_here = |lowered: &Lowered| {
+            lowered.from_version == *self.policy.version() && lowered.from_digest == self.policy.digest()
+        };
+        self.key_is_gone() && ledger.lowered.as_ref().is_some_and(from_here)
+    }
 }
 
 /// Verifies a document whatever the time: one that is past its time is a policy too, which

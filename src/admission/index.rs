@@ -17,7 +17,7 @@ use super::liveness::Liveness;
 pub use super::liveness::Watched;
 pub use super::views::{LedgerView, ObjectView, WorkspaceView, fingerprint};
 use super::views::{candidate, conclusion, judge, judge_text, retry_at, withdrawn, workspace_of};
-use crate::api::{PolicyLedger, Unreadable, WorkspacePolicy, object_name};
+use crate::api::{ACCEPT_VERSION, PolicyLedger, Unreadable, WorkspacePolicy, object_name};
 use crate::policy::{KeyRing, VerifiedPolicy};
 
 /// What a workspace's agents are held to.
@@ -152,14 +152,19 @@ impl PolicyIndex {
     pub fn ledger_seen(&self, ledger: PolicyLedger, now: Timestamp) {
         let name = ledger.name_any();
         let mut state = self.lock();
+        let accept = ledger.annotations().get(ACCEPT_VERSION).map(|text| text.parse());
         let view = LedgerView {
+            accept,
             uid: ledger.metadata.uid.unwrap_or_default(),
             resource_version: ledger.metadata.resource_version.unwrap_or_default(),
             mark: Mark::from(&ledger.spec),
             spec: ledger.spec,
         };
         let entry = state.entries.entry(name.clone()).or_default();
-        entry.marked = entry.marked.max(Some(view.mark.version));
+        // what an administrator had lowered is not to be put back
+        let lowered = view.spec.lowered.as_ref().map(|lowered| lowered.from_version);
+        let marked = entry.marked.filter(|marked| Some(*marked) != lowered);
+        entry.marked = marked.max(Some(view.mark.version));
         entry.ledger = Some(view);
         entry.unreadable_ledger = None;
         self.settle(&mut state, &name, now);
@@ -304,7 +309,9 @@ impl PolicyIndex {
         let Some(view) = state.entries.get_mut(name) else { return };
         let candidate = view.object.as_ref().and_then(|object| candidate(name, object));
         let mark = view.ledger.as_ref().map(|ledger| &ledger.mark);
-        view.held = hold::follow(view.held.take(), candidate, mark, now);
+        let ledger = view.ledger.as_ref().map(|ledger| &ledger.spec);
+        let held = view.held.take().filter(|held| !ledger.is_some_and(|ledger| held.is_given_up(ledger)));
+        view.held = hold::follow(held, candidate, mark, now);
         let workspace = workspace_of(view);
         if let Some(workspace) = workspace.filter(|workspace| object_name(workspace) == name) {
             self.publish(workspace, conclusion(view));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::hold::{self, Held, Mark};
+use super::hold::{self, Accept, Held, Mark};
 use super::index::Enforced;
 use crate::api::workspace_policy::{Source, WorkspacePolicyStatus};
 use crate::api::{PolicyLedgerSpec, Unreadable, object_name};
@@ -93,6 +93,8 @@ pub struct LedgerView {
     pub spec: PolicyLedgerSpec,
     /// The mark that it states.
     pub mark: Mark,
+    /// What its annotation `sekuire.ai/accept-version` asks for, or why it cannot be read.
+    pub accept: Option<Result<Accept, String>>,
 }
 
 /// All that is known of one object name.

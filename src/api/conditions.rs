@@ -52,13 +52,13 @@ pub fn merge(previous: &[Condition], new: &[NewCondition], generation: Option<i6
 }
 
 /// Kubernetes stores times to the second: a finer one would differ from what comes back and be written again.
-fn whole_seconds(time: Timestamp) -> Timestamp {
+pub fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// The conditions that this controller writes. Others on the same object are somebody else's: server-side apply keeps
 /// them, so a status that differs by them alone must not be written again and again.
-const OURS: [&str; 5] = ["Ready", "Reconciling", "Stalled", "Verified", "Enforced"];
+const OURS: [&str; 6] = ["Ready", "Reconciling", "Stalled", "Stale", "Verified", "Enforced"];
 
 /// Without the conditions of somebody else.
 pub fn ours(conditions: &[Condition]) -> Vec<Condition> {

@@ -31,5 +31,11 @@ pub const VERSION: &str = "v1alpha1";
 pub const FIELD_MANAGER: &str = "sekuire-policy-controller";
 /// Label on a `Namespace` that says to which workspace it belongs.
 pub const WORKSPACE_LABEL: &str = "sekuire.ai/workspace";
+/// Annotation of a `PolicyRepository` by which an administrator accepts, once, a commit (40 hex) that does not descend
+/// from the last one.
+pub const ACCEPT_REWIND: &str = "sekuire.ai/accept-rewind";
+/// Annotation of a `PolicyLedger` by which an administrator accepts, once, a version below the mark, whose key was
+/// revoked: `<version>@<document digest>`.
+pub const ACCEPT_VERSION: &str = "sekuire.ai/accept-version";
 /// Annotations that ask for a reconcile at once; any new value does. Flux's own is understood too.
 pub const REQUESTED_AT: [&str; 2] = ["sekuire.ai/requestedAt", "reconcile.fluxcd.io/requestedAt"];

@@ -2,13 +2,16 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{Status, Version};
 
 /// The highest version of a workspace's policy that was ever accepted. Written by the controller alone; it never goes
 /// down by itself, and a WorkspacePolicy below it is not enforced. Deleting or lowering it does not switch anything
-/// off: the controller puts it back.
+/// off: the controller puts it back. Should a stolen key have published a version that nothing can exceed: revoke the
+/// key, commit a version signed by another one, and annotate this object with
+/// `sekuire.ai/accept-version: <version>@<document digest>`.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "sekuire.ai",
@@ -52,7 +55,28 @@ pub struct PolicyLedgerSpec {
     /// Commit that the accepted document was seen in.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub commit: String,
+    /// The last time that an administrator had the mark lowered (annotation `sekuire.ai/accept-version`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lowered: Option<Lowered>,
     /// When it was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_at: Option<Time>,
+}
+
+/// A mark that an administrator had lowered, after its key was revoked.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Lowered {
+    /// The mark before. What has this version and digest is given up by whoever holds it, unless its key counts again.
+    #[schemars(schema_with = "super::crds::version")]
+    pub from_version: Version,
+    /// Its document digest.
+    pub from_digest: String,
+    /// The mark after.
+    #[schemars(schema_with = "super::crds::version")]
+    pub version: Version,
+    /// Its document digest.
+    pub digest: String,
+    /// When that was.
+    pub at: Time,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,11 @@ pub struct PolicyRepositorySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,6}(ms|s|m|h)){1,4}$"))]
     pub timeout: Option<String>,
+    /// For how long there may be no successful fetch before the condition `Stale` says so, such as `1h`. Nothing is
+    /// withdrawn by it: a policy that must not outlive its source has an `expires_at`. Default `1h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,6}(ms|s|m|h)){1,4}$"))]
+    pub stale_after: Option<String>,
     /// True: look no more. What is enforced stays enforced, and is still put back when somebody edits it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
@@ -99,7 +104,7 @@ pub struct PolicyRepositoryStatus {
     /// The generation that the status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready` always; `Reconciling` and `Stalled` only while true.
+    /// `Ready` always; `Reconciling`, `Stalled` and `Stale` only while true.
     #[serde(default, deserialize_with = "super::sent::readable")]
     #[schemars(schema_with = "super::crds::conditions")]
     pub conditions: Vec<Condition>,
@@ -115,6 +120,10 @@ pub struct PolicyRepositoryStatus {
     /// Where `lastAppliedRevision` was reached: a new tip of the same URL and branch must descend from this commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<Cursor>,
+    /// The commit that an administrator accepted last although it does not descend from the one before it (annotation
+    /// `sekuire.ai/accept-rewind`). The annotation counts once: to accept the same commit again, commit on top of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_rewind: Option<AcceptedRewind>,
     /// How many commits between the revision looked at last and the one applied before it were not read: too many at
     /// once, too many documents in them, or malformed. What stands at the tip was read; a version that stood in those
     /// commits alone was not seen, and has to be committed again.
@@ -142,6 +151,18 @@ pub struct Cursor {
     pub branch: String,
     /// The commit, 40 hex digits.
     pub commit: String,
+}
+
+/// A rewritten history that an administrator accepted.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AcceptedRewind {
+    /// The commit, 40 hex digits.
+    pub commit: String,
+    /// The one that was worked through before it.
+    pub previous: String,
+    /// When it was worked through.
+    pub accepted_at: Time,
 }
 
 /// Documents by result.
@@ -198,6 +219,11 @@ impl PolicyRepositorySpec {
     /// `spec.timeout`, or its default; never under a second.
     pub fn timeout(&self) -> Duration {
         duration(self.timeout.as_deref(), Duration::from_secs(60)).max(Duration::from_secs(1))
+    }
+
+    /// `spec.staleAfter`, or its default.
+    pub fn stale_after(&self) -> Duration {
+        duration(self.stale_after.as_deref(), Duration::from_secs(3600))
     }
 
     /// The branch that is asked for.

@@ -170,8 +170,9 @@ async fn work(mut worker: Worker, mut wakes: Wakes) {
 }
 
 /// What of an object asks for a look when it changes.
-fn asked(repository: &PolicyRepository) -> (Option<String>, Option<i64>, [Option<String>; 2]) {
-    (repository.uid(), repository.metadata.generation, repository::requests(repository))
+fn asked(repository: &PolicyRepository) -> (Option<String>, Option<i64>, [Option<String>; 2], Option<String>) {
+    let (requests, rewind) = (repository::requests(repository), repository::accepted_rewind(repository));
+    (repository.uid(), repository.metadata.generation, requests, rewind)
 }
 
 /// Keeps the status of the `SigningKey` objects.

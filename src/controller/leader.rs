@@ -204,6 +204,7 @@ impl Leader {
         }
         let candidates = self.candidates(name);
         let plan = plan::plan(&view, &candidates, Timestamp::now());
+        self.say_not_lowered(name, &plan).await;
         self.write_object(name, &view, &plan, &candidates, fresh).await?;
         self.still_leading(name)?;
         if let Some(object) = view.object.as_ref().filter(|object| plan.base.is_none() && object.of_another()) {

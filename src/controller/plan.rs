@@ -55,13 +55,20 @@ pub struct Plan {
     pub source: Option<Source>,
     /// Write the base's mark into the ledger.
     pub raise_mark: bool,
+    /// An administrator has the mark lowered to the base.
+    pub lowers: bool,
+    /// Why what an administrator asks for, to lower the mark, is not done.
+    pub not_lowered: Option<String>,
     /// One for each candidate, in their order.
     pub outcomes: Vec<Outcome>,
 }
 
 /// Decides for one workspace. `candidates` are the documents that name it, commits in their order, the tip last.
 pub fn plan(view: &WorkspaceView, candidates: &[Candidate], now: Timestamp) -> Plan {
-    let mut state = Acceptance::new(initial_base(view, now), candidates);
+    let lowered = lowered_base(view, candidates);
+    let (lowers, not_lowered) = (matches!(lowered, Some(Ok(_))), lowered.clone().and_then(Result::err));
+    let start = lowered.and_then(Result::ok).or_else(|| initial_base(view, now));
+    let mut state = Acceptance::new(start, candidates);
     let orders: BTreeSet<usize> = candidates.iter().map(|candidate| candidate.order).collect();
     for order in orders {
         state.commit(order);
@@ -75,7 +82,7 @@ pub fn plan(view: &WorkspaceView, candidates: &[Candidate], now: Timestamp) -> P
         base.place != Place::Nowhere && view.ledger.as_ref().is_none_or(|ledger| ledger.mark != base.mark)
     });
     let outcomes = outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(not_looked_at)).collect();
-    Plan { base, write, source, raise_mark, outcomes }
+    Plan { base, write, source, raise_mark, lowers, not_lowered, outcomes }
 }
 
 fn not_looked_at() -> Outcome {
@@ -107,6 +114,43 @@ fn initial_base(view: &WorkspaceView, now: Timestamp) -> Option<Base> {
         }
         (known, _) => known,
     }
+}
+
+/// The version below the mark that an administrator asks to accept, or why that cannot be done. It takes an explicit
+/// word, a mark whose key is gone, and a document that verifies.
+fn lowered_base(view: &WorkspaceView, candidates: &[Candidate]) -> Option<Result<Base, String>> {
+    let ledger = view.ledger.as_ref()?;
+    let accept = match ledger.accept.clone()? {
+        Ok(accept) => accept,
+        Err(why) => return Some(Err(why)),
+    };
+    let was_done =
+        ledger.spec.lowered.as_ref().is_some_and(|l| l.version == accept.version && l.digest == accept.digest);
+    if was_done || accept.is(&ledger.mark) {
+        return None;
+    }
+    let mark = ledger.mark.version;
+    if accept.version > mark {
+        return Some(Err(format!("version {} is above the mark {mark}: it needs no word of yours", accept.version)));
+    }
+    if let Some(held) = view.held.as_ref().filter(|held| !held.key_is_gone()) {
+        return Some(Err(format!(
+            "version {} was signed with {}, which is trusted: the mark is only lowered after that key was revoked",
+            held.policy.version(),
+            held.policy.signing_key_id()
+        )));
+    }
+    let place = candidates.iter().position(|candidate| {
+        candidate.verdict.as_ref().is_ok_and(|summary| !summary.is_draft() && accept.is(&summary.mark))
+    });
+    let found = place.and_then(|place| Some((place, candidates[place].verdict.as_ref().ok()?)));
+    Some(match found {
+        Some((place, summary)) => Ok(Base { mark: summary.mark.clone(), place: Place::Candidate(place) }),
+        None => Err(format!(
+            "no repository has a version {} with the document digest {} that a trusted key signed: commit it",
+            accept.version, accept.digest
+        )),
+    })
 }
 
 /// The acceptance of candidates, commit by commit.

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::*;
 use crate::admission::hold::{Held, authenticate, follow};
 use crate::admission::index::{LedgerView, ObjectView, fingerprint};
 use crate::api::PolicyLedgerSpec;
+use crate::api::policy_ledger::Lowered;
 use crate::policy::sign::{PrivateKey, sign};
-use crate::policy::{Document, KeyRing, Pattern, TrustedKey, VerifiedPolicy};
+use crate::policy::{Document, KeyRing, Pattern, Refusal, TrustedKey, VerifiedPolicy};
 
 const NOW: &str = "2026-06-01T00:00:00Z";
 
@@ -91,9 +93,10 @@ fn ledger(policy: &VerifiedPolicy) -> LedgerView {
         repository: "repo".into(),
         path: "p.json".into(),
         commit: "0".repeat(40),
+        lowered: None,
         accepted_at: None,
     };
-    LedgerView { uid: String::new(), resource_version: "1".into(), mark: Mark::from(&spec), spec }
+    LedgerView { uid: String::new(), resource_version: "1".into(), mark: Mark::from(&spec), accept: None, spec }
 }
 
 /// A workspace in which a policy is enforced, as it should be.
@@ -361,4 +364,65 @@ fn a_retirement_and_a_successor_in_one_commit_are_followed_by_their_versions() {
         assert_eq!((version(&plan), plan.write), ("6".to_owned(), Some(Place::Candidate(0))));
         assert_eq!(reasons(&plan), [Reason::Verified, Reason::Superseded]);
     }
+}
+
+/// A workspace whose mark is of a key that was revoked, and an administrator's word on another version.
+fn with_a_word(marked: &Arc<VerifiedPolicy>, word: &str) -> WorkspaceView {
+    let mut view = enforcing(marked);
+    let refusal = Refusal { reason: Reason::KeyRevoked, message: "stolen".into(), retry_at: None };
+    view.held.as_mut().unwrap().refused = Some(refusal.clone());
+    view.object.as_mut().unwrap().verdict = Err(refusal);
+    view.ledger.as_mut().unwrap().accept = Some(word.parse());
+    view
+}
+
+fn word_on(policy: &VerifiedPolicy) -> String {
+    format!("{}@{}", policy.version(), policy.digest())
+}
+
+#[test]
+fn a_mark_of_a_revoked_key_is_lowered_by_an_administrators_word_to_just_the_document_that_it_names() {
+    let (stolen, five) = (policy("p", "2147483647", "active", "x"), policy("p", "5", "active", "y"));
+    let (other, six) = (policy("p", "5", "active", "z"), policy("p", "6", "active", "z"));
+    let view = with_a_word(&stolen, &word_on(&five));
+    let plan = super::plan(&view, &[tip(&five, "p.json")], NOW.parse().unwrap());
+    assert_eq!((plan.write, plan.raise_mark, plan.lowers), (Some(Place::Candidate(0)), true, true));
+    assert_eq!((version(&plan), reasons(&plan)), ("5".to_owned(), vec![Reason::Verified]));
+
+    for documents in [vec![], vec![tip(&other, "p.json")], vec![tip(&six, "p.json")]] {
+        let plan = super::plan(&view, &documents, NOW.parse().unwrap());
+        assert_eq!((plan.lowers, version(&plan)), (false, "2147483647".to_owned()));
+        assert!(plan.not_lowered.unwrap().contains(five.digest()));
+    }
+}
+
+#[test]
+fn a_mark_is_not_lowered_while_its_key_is_trusted_nor_twice_nor_by_a_word_that_cannot_be_read() {
+    let (high, five) = (policy("p", "9", "active", "x"), policy("p", "5", "active", "y"));
+    let candidates = [tip(&five, "p.json")];
+
+    let mut trusted = enforcing(&high);
+    trusted.ledger.as_mut().unwrap().accept = Some(word_on(&five).parse());
+    let refused = plan(&trusted, &candidates);
+    assert_eq!(
+        (refused.lowers, version(&refused), reasons(&refused)),
+        (false, "9".into(), vec![Reason::VersionRollback])
+    );
+    assert!(refused.not_lowered.unwrap().contains("key_1"));
+
+    for word in ["5", "5@", "@", "five@abc", &format!("{}@{}", five.version(), "g".repeat(64))] {
+        let plan = plan(&with_a_word(&high, word), &candidates);
+        assert!(!plan.lowers && plan.not_lowered.unwrap().contains("expected <version>@"), "{word}");
+    }
+
+    let mut done = with_a_word(&high, &word_on(&five));
+    done.ledger.as_mut().unwrap().spec.lowered = Some(Lowered {
+        from_version: *high.version(),
+        from_digest: high.digest().into(),
+        version: *five.version(),
+        digest: five.digest().into(),
+        at: Time(NOW.parse().unwrap()),
+    });
+    let plan = plan(&done, &candidates);
+    assert_eq!((plan.lowers, plan.not_lowered.is_some(), version(&plan)), (false, false, "9".to_owned()));
 }

@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::leader::WorkspaceError;
-use crate::api::PolicyRepository;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use crate::api::conditions::{self, NewCondition};
-use crate::api::policy_repository::{Cursor, DocumentCounts, PolicyRepositoryStatus, RefusedDocument, ResultCount};
+use crate::api::policy_repository::{
+    AcceptedRewind, Cursor, DocumentCounts, PolicyRepositoryStatus, RefusedDocument, ResultCount,
+};
+use crate::api::{ACCEPT_REWIND, PolicyRepository};
 use crate::git::{GitError, one_line, shown};
 use crate::policy::Reason;
 
@@ -65,11 +69,14 @@ impl Fault {
         Fault { reason: error.reason(), message: error.to_string(), kind }
     }
 
-    /// The tip does not descend from the commit that was worked through last.
-    pub fn rewritten(tip: &str, last: &str) -> Fault {
+    /// The tip does not descend from the commit that was worked through last. `why_not`: why an administrator's word does
+    /// not change that, if there is one.
+    pub fn rewritten(tip: &str, last: &str, why_not: Option<&str>) -> Fault {
+        let why_not = why_not.map(|why| format!(" ({why})")).unwrap_or_default();
         let message = format!(
             "commit {tip} does not descend from {last}, the last one that was worked through: history was rewritten. \
-             Nothing of it is read; what is enforced stays. Push a branch that descends from {last}"
+             Nothing of it is read; what is enforced stays. Push a branch that descends from {last}; or, if it was meant \
+             so, annotate this object with {ACCEPT_REWIND}: {tip}{why_not}"
         );
         Fault { reason: "HistoryRewritten", message, kind: Kind::Permanent }
     }
@@ -100,6 +107,10 @@ pub struct Look {
     pub fault: Option<Fault>,
     /// The commit that was worked through.
     pub cursor: Option<Cursor>,
+    /// The commit before it, where an administrator has accepted that it does not descend from that.
+    pub rewound_from: Option<String>,
+    /// Since when there was no successful fetch, as far as that is known, if that is too long.
+    pub stale_since: Option<Timestamp>,
 }
 
 /// The status to store: equal to the present one when nothing changed.
@@ -134,8 +145,15 @@ pub fn status(
     if let Some(cursor) = &look.cursor {
         status.cursor = Some(cursor.clone());
         status.last_applied_revision.clone_from(&look.revision);
+        if let Some(previous) = &look.rewound_from {
+            let accepted_at = Time(conditions::whole_seconds(now));
+            let (commit, previous) = (cursor.commit.clone(), previous.clone());
+            status.accepted_rewind = Some(AcceptedRewind { commit, previous, accepted_at });
+        }
     }
-    status.conditions = conditions::merge(&previous.conditions, &new_conditions(look, &status), generation, now);
+    let mut new = new_conditions(look, &status);
+    new.extend(look.stale_since.map(stale));
+    status.conditions = conditions::merge(&previous.conditions, &new, generation, now);
     status
 }
 
@@ -152,6 +170,37 @@ fn new_conditions(look: &Look, status: &PolicyRepositoryStatus) -> Vec<NewCondit
                 NewCondition::new("Reconciling", true, "ProgressingWithRetry", "the last look failed; trying again");
             vec![ready, progress]
         }
+    }
+}
+
+fn stale(since: Timestamp) -> NewCondition {
+    let since = conditions::whole_seconds(since);
+    let message = format!(
+        "no successful fetch since {since}: the policies may have been changed without this cluster having seen it. What \
+         is enforced stays enforced"
+    );
+    NewCondition::new("Stale", true, "Stale", message)
+}
+
+/// Whether the word of an administrator accepts a tip that does not descend from the last commit.
+///
+/// # Errors
+/// Why it does not, if there is one.
+pub fn accepts_rewind(repository: &PolicyRepository, tip: &str) -> Result<bool, String> {
+    let annotations = repository.metadata.annotations.as_ref();
+    let Some(word) = annotations.and_then(|annotations| annotations.get(ACCEPT_REWIND)).map(|word| word.trim()) else {
+        return Ok(false);
+    };
+    let done = repository.status.as_ref().and_then(|status| status.accepted_rewind.as_ref());
+    match done.filter(|done| done.commit == word) {
+        Some(done) if word == tip => Err(format!(
+            "the annotation was followed at {}, and counts once: commit on top, and accept that",
+            done.accepted_at.0
+        )),
+        // it was followed; this is another rewrite
+        Some(_) => Ok(false),
+        None if word == tip => Ok(true),
+        None => Err(format!("the annotation names {}, which is not that commit", shown(word))),
     }
 }
 
@@ -230,6 +279,17 @@ pub fn events(before: &PolicyRepositoryStatus, after: &PolicyRepositoryStatus) -
         } else if now.status == "False" && changed {
             told.push(Told { warning: true, reason: now.reason, note: now.message });
         }
+    }
+    if let Some(rewind) = after.accepted_rewind.as_ref().filter(|_| after.accepted_rewind != before.accepted_rewind) {
+        let note = format!(
+            "commit {} was accepted although it does not descend from {}, as the annotation {ACCEPT_REWIND} asks",
+            rewind.commit, rewind.previous
+        );
+        told.push(Told { warning: true, reason: "RewindAccepted".to_owned(), note });
+    }
+    let is_stale = |status: &PolicyRepositoryStatus| conditions::find(&status.conditions, "Stale").cloned();
+    if let (Some(stale), None) = (is_stale(after), is_stale(before)) {
+        told.push(Told { warning: true, reason: stale.reason, note: stale.message });
     }
     let attempted = after.last_attempted_revision != before.last_attempted_revision;
     if let Some(skipped) =

@@ -91,3 +91,51 @@ fn a_path_can_neither_forge_a_line_nor_fill_a_status() {
     let texts = texts.chain(told.iter().map(|told| &told.note));
     assert!(texts.clone().count() > 4 && texts.flat_map(|text| text.chars()).all(|character| !character.is_control()));
 }
+
+fn annotated(mut repository: PolicyRepository, commit: &str) -> PolicyRepository {
+    repository.metadata.annotations = Some([(ACCEPT_REWIND.to_owned(), commit.to_owned())].into());
+    repository
+}
+
+#[test]
+fn a_rewritten_history_is_accepted_by_an_administrators_word_on_just_that_commit_and_once() {
+    let (tip, other) = ("a".repeat(40), "b".repeat(40));
+    assert_eq!(accepts_rewind(&repository(), &tip), Ok(false));
+    let mut repository = annotated(repository(), &tip);
+    assert!(accepts_rewind(&repository, &other).unwrap_err().contains(&tip));
+    assert_eq!(accepts_rewind(&repository, &tip), Ok(true));
+
+    let cursor = Cursor { commit: tip.clone(), ..Cursor::default() };
+    let told = store(
+        &mut repository,
+        &Look { cursor: Some(cursor), rewound_from: Some(other.clone()), ..look("main@sha1:a", 0) },
+    );
+    assert!(told.iter().any(|told| told.warning && told.reason == "RewindAccepted" && told.note.contains(&other)));
+    let recorded = repository.status.as_ref().unwrap().accepted_rewind.clone().unwrap();
+    assert_eq!((recorded.commit, recorded.previous), (tip.clone(), other.clone()));
+    // forced away, and back again
+    assert_eq!(accepts_rewind(&repository, &other), Ok(false));
+    assert!(accepts_rewind(&repository, &tip).unwrap_err().contains("once"));
+    // the record stays through later looks
+    store(&mut repository, &look("main@sha1:c", 0));
+    assert!(repository.status.as_ref().unwrap().accepted_rewind.is_some());
+}
+
+#[test]
+fn a_repository_that_was_not_fetched_for_too_long_says_so_once_and_until_it_is() {
+    let mut repository = repository();
+    store(&mut repository, &look("main@sha1:a", 0));
+    let unreachable = || Look {
+        fault: Some(Fault::git(&GitError::Failed("unreachable".to_owned()))),
+        stale_since: Some(Timestamp::UNIX_EPOCH),
+        ..Look::default()
+    };
+    let told = store(&mut repository, &unreachable());
+    assert_eq!(told.iter().filter(|told| told.reason == "Stale").count(), 1);
+    assert!(store(&mut repository, &unreachable()).is_empty());
+    let conditions = |repository: &PolicyRepository| repository.status.clone().unwrap().conditions;
+    let stale = conditions::find(&conditions(&repository), "Stale").cloned().unwrap();
+    assert!(stale.status == "True" && stale.message.contains("1970-01-01T00:00:00Z"), "{}", stale.message);
+    store(&mut repository, &look("main@sha1:a", 0));
+    assert!(conditions::find(&conditions(&repository), "Stale").is_none());
+}

@@ -17,7 +17,7 @@ use super::observe::{self, Seen};
 use super::plan::Outcome;
 use super::report::{self, Fault, Look};
 use crate::api::policy_repository::Cursor;
-use crate::api::{PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT, conditions};
+use crate::api::{ACCEPT_REWIND, PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT, conditions};
 use crate::git::{Ancestry, Git, Request, Snapshot};
 
 /// Workspaces that are written at the same time.
@@ -41,6 +41,9 @@ pub struct Worker {
     failures: u32,
     /// Whether the last look judged documents.
     judged: bool,
+    /// When this worker fetched successfully, or, before that, when it began.
+    fetched: Timestamp,
+    has_fetched: bool,
     /// The tokens that asked for a look, as they were at the last one.
     requests: Option<[Option<String>; 2]>,
 }
@@ -66,19 +69,25 @@ impl Worker {
             outcomes: BTreeMap::new(),
             failures: 0,
             judged: false,
+            fetched: Timestamp::now(),
+            has_fetched: false,
             requests: None,
         }
     }
 
     /// Looks once, and writes what was found into the status. Returns how long to wait until the next look.
     pub async fn look(&mut self, repository: &PolicyRepository, cause: Cause) -> Duration {
-        let look = if repository.spec.suspended() {
+        let mut look = if repository.spec.suspended() {
             self.leader.applied(Some(&repository.name_any()));
             Look { fault: Some(Fault::suspended()), ..Look::default() }
         } else {
             self.observe_and_reconcile(repository, cause).await
         };
         self.judged = look.findings.is_some();
+        if look.fault.is_none() && cause == Cause::Look {
+            (self.fetched, self.has_fetched) = (Timestamp::now(), true);
+        }
+        look.stale_since = self.stale_since(repository, Timestamp::now());
         let requested = self.requested(repository);
         self.write_status(repository, &look, requested.as_deref()).await;
         let interval = repository.spec.interval();
@@ -115,11 +124,20 @@ impl Worker {
     async fn observe_and_reconcile(&mut self, repository: &PolicyRepository, cause: Cause) -> Look {
         let cursor =
             repository.status.as_ref().and_then(|status| status.cursor.clone()).filter(|c| belongs(c, repository));
-        let snapshot = match self.snapshot(repository, cursor.as_ref(), cause).await {
+        let mut snapshot = match self.snapshot(repository, cursor.as_ref(), cause).await {
             Ok(snapshot) => snapshot,
             Err(error) => return Look { fault: Some(Fault::git(&error)), ..Look::default() },
         };
         let revision = super::revision(&snapshot.branch, &snapshot.tip);
+        let word = match snapshot.ancestry {
+            Ancestry::Rewritten => report::accepts_rewind(repository, &snapshot.tip),
+            _ => Ok(false),
+        };
+        let rewound = word == Ok(true);
+        if rewound {
+            tracing::warn!(repository = %repository.name_any(), commit = %snapshot.tip, "rewind accepted, as an administrator asked");
+            snapshot.ancestry = Ancestry::FirstSight;
+        }
         let rewritten = snapshot.ancestry == Ancestry::Rewritten;
         let keys = self.leader.index.keys();
         let files = observe::files(&snapshot, rewritten);
@@ -134,8 +152,8 @@ impl Worker {
             ..Look::default()
         };
         if rewritten {
-            let last = cursor.map(|cursor| cursor.commit).unwrap_or_default();
-            look.fault = Some(Fault::rewritten(&snapshot.tip, &last));
+            let last = cursor.as_ref().map_or("", |cursor| cursor.commit.as_str());
+            look.fault = Some(Fault::rewritten(&snapshot.tip, last, word.err().as_deref()));
             if self.seen.is_some() {
                 // what was seen before the rewrite still stands
                 return look;
@@ -154,6 +172,7 @@ impl Worker {
         match failure {
             Some(error) => look.fault = Some(Fault::workspace(&error)),
             None => {
+                look.rewound_from = cursor.filter(|_| rewound).map(|cursor| cursor.commit);
                 look.cursor = Some(Cursor {
                     url: repository.spec.url.clone(),
                     branch: repository.spec.branch().unwrap_or_default().to_owned(),
@@ -162,6 +181,17 @@ impl Worker {
             }
         }
         look
+    }
+
+    /// Since when there was no successful fetch, if that is longer than `spec.staleAfter`. What was before this process is
+    /// known from the status: it failed since then.
+    fn stale_since(&self, repository: &PolicyRepository, now: Timestamp) -> Option<Timestamp> {
+        let ready = repository.status.as_ref().and_then(|status| conditions::find(&status.conditions, "Ready"));
+        let failed_since = ready.filter(|ready| ready.status == "False").map(|ready| ready.last_transition_time.0);
+        let before = failed_since.filter(|_| !self.has_fetched);
+        let since = before.map_or(self.fetched, |before| before.min(self.fetched));
+        let silent = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+        (silent > repository.spec.stale_after()).then_some(since)
     }
 
     async fn snapshot(
@@ -331,6 +361,11 @@ pub fn key(repository: &PolicyRepository) -> String {
 /// Whether a cursor was reached in what the spec names now.
 fn belongs(cursor: &Cursor, repository: &PolicyRepository) -> bool {
     cursor.url == repository.spec.url && cursor.branch == repository.spec.branch().unwrap_or_default()
+}
+
+/// The commit that an administrator accepts although history was rewritten.
+pub fn accepted_rewind(repository: &PolicyRepository) -> Option<String> {
+    repository.metadata.annotations.as_ref()?.get(ACCEPT_REWIND).cloned()
 }
 
 /// The tokens of the annotations that ask for a look at once.

@@ -90,6 +90,7 @@ fn enforce(index: &PolicyIndex, workspace: &str, now: Timestamp) {
         repository: String::new(),
         path: String::new(),
         commit: COMMIT.to_owned(),
+        lowered: None,
         accepted_at: None,
     };
     let source =

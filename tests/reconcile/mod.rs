@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod lifecycle;
+mod overrides;
 mod resources;
 mod signatures;
 mod tenant;

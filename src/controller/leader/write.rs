@@ -5,10 +5,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 
 use super::{Leader, WorkspaceError};
-use crate::admission::index::{ObjectView, WorkspaceView};
+use crate::admission::index::{LedgerView, ObjectView, WorkspaceView};
 use crate::api::conditions::{self, find};
+use crate::api::policy_ledger::Lowered;
 use crate::api::{
-    FIELD_MANAGER, PolicyLedger, PolicyLedgerSpec, Sent, Unreadable, WorkspacePolicy, WorkspacePolicySpec, object_name,
+    ACCEPT_VERSION, FIELD_MANAGER, PolicyLedger, PolicyLedgerSpec, Sent, Unreadable, WorkspacePolicy,
+    WorkspacePolicySpec, object_name,
 };
 use crate::controller::apply;
 use crate::controller::candidate::Candidate;
@@ -118,6 +120,7 @@ impl Leader {
             repository: source.repository,
             path: source.path,
             commit: source.commit,
+            lowered: view.ledger.as_ref().and_then(|ledger| lowered(ledger, plan)),
             accepted_at: same.map_or_else(|| Some(now()), |ledger| ledger.spec.accepted_at.clone()),
         };
         let there = view.ledger.as_ref().map(|ledger| &ledger.resource_version).or(view.unreadable_ledger.as_ref());
@@ -134,7 +137,10 @@ impl Leader {
             }
         };
         let written = written.map_err(WorkspaceError::api("write PolicyLedger", name))?;
-        let was_higher = view.marked.is_some_and(|marked| marked >= base.mark.version);
+        if plan.lowers {
+            self.say_lowered(name, view, &written).await;
+        }
+        let was_higher = !plan.lowers && view.marked.is_some_and(|marked| marked >= base.mark.version);
         if was_higher || view.unreadable_ledger.is_some() {
             tracing::warn!(policy = %base.mark.policy_id, version = %base.mark.version, "mark put back");
             let note = format!(
@@ -145,6 +151,23 @@ impl Leader {
         }
         self.index.ledger_seen(written, Timestamp::now());
         Ok(())
+    }
+
+    async fn say_lowered(&self, name: &str, view: &WorkspaceView, written: &PolicyLedger) {
+        let (from, to) = (view.ledger.as_ref().map(|ledger| ledger.mark.version), written.spec.version);
+        let from = from.map(|from| from.to_string()).unwrap_or_default();
+        tracing::warn!(policy = %written.spec.policy_id, workspace = %written.spec.workspace, %from, version = %to,
+            "mark lowered, as an administrator asked");
+        let note = format!("the mark was lowered from {from} to {to}, as the annotation {ACCEPT_VERSION} asks");
+        self.events.warning(Events::policy(name, None), "VersionAccepted", note).await;
+    }
+
+    /// Says why a mark was not lowered.
+    pub(super) async fn say_not_lowered(&self, name: &str, plan: &Plan) {
+        if let Some(why) = &plan.not_lowered {
+            let note = format!("{ACCEPT_VERSION} is not followed: {why}");
+            self.events.warning(Events::policy(name, None), "VersionNotAccepted", note).await;
+        }
     }
 
     pub(super) async fn write_status(&self, name: &str, observed: &Observed<'_>) -> Result<(), WorkspaceError> {
@@ -177,6 +200,18 @@ impl Leader {
             self.events.warning(about, &after.reason, after.message.clone()).await;
         }
     }
+}
+
+/// What the ledger is to remember of the mark that was lowered last.
+fn lowered(ledger: &LedgerView, plan: &Plan) -> Option<Lowered> {
+    let Some(base) = plan.base.as_ref().filter(|_| plan.lowers) else { return ledger.spec.lowered.clone() };
+    Some(Lowered {
+        from_version: ledger.mark.version,
+        from_digest: ledger.mark.digest.clone(),
+        version: base.mark.version,
+        digest: base.mark.digest.clone(),
+        at: now(),
+    })
 }
 
 /// What was written over an unreadable object is readable; if it were not, it would be written again and again.
