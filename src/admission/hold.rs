@@ -82,7 +82,7 @@ impl FromStr for Accept {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Accept, String> {
-        let accepted = || format!("{}: expected <version>@<document digest of 64 hex digits>", ACCEPT_VERSION);
+        let accepted = || format!("{ACCEPT_VERSION}: expected <version>@<document digest of 64 hex digits>");
         let (version, digest) = text.trim().split_once('@').ok_or_else(accepted)?;
         let hex = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         let version = version.parse().ok().filter(|_| hex).ok_or_else(accepted)?;
