@@ -41,6 +41,18 @@ impl Checkout {
         Ok(blob.content().to_vec())
     }
 
+    /// The path of a file of the checkout from the root of the repository, with `/`.
+    pub(super) fn path_of(&self, file: &Path) -> anyhow::Result<String> {
+        let root = self.0.workdir().ok_or_else(|| anyhow!("the repository has no checkout"))?;
+        let root = root.canonicalize().with_context(|| format!("cannot read {}", root.display()))?;
+        // the file itself may be a link, or not be there any more
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder.canonicalize().with_context(|| format!("cannot read {}", folder.display()))?;
+        let path = folder.join(file.file_name().unwrap_or_default());
+        let path = path.strip_prefix(&root).map_err(|_| anyhow!("{} is not in the checkout", file.display()))?;
+        path.to_str().map(str::to_owned).ok_or_else(|| anyhow!("{} is no path in UTF-8", file.display()))
+    }
+
     /// The commit that a revision (gitrevisions(7)) names.
     fn commit(&self, revision: &str) -> anyhow::Result<git2::Commit<'_>> {
         let object = self.0.revparse_single(revision).map_err(|e| {

@@ -18,12 +18,16 @@ mod manual;
 mod output;
 mod policy;
 pub mod replica;
+mod signing;
 mod source;
 mod terminal;
 mod trust;
 mod version;
 
-use terminal::{complain, emit, warn};
+use jiff::Timestamp;
+
+use crate::policy::document::parse_time;
+use terminal::{complain, emit, note, warn};
 
 /// Signed policies for AI agents: the controller, and the life of a policy on the command line.
 #[derive(Parser, Debug)]
@@ -95,6 +99,11 @@ pub fn run() -> ExitCode {
             ExitCode::from(if e.is::<Usage>() { 2 } else { 3 })
         }
     }
+}
+
+/// For clap: a time as in RFC 3339.
+fn time(text: &str) -> Result<Timestamp, String> {
+    parse_time(text).ok_or_else(|| "expected a time with a zone, such as 2026-06-01T00:00:00Z".to_owned())
 }
 
 /// The whole command line. As a plugin of kubectl (a file `kubectl-sekuire` on the path) it is `kubectl sekuire`.

@@ -4,21 +4,32 @@ use clap::Subcommand;
 
 use super::Outcome;
 
+mod edit;
+mod lifecycle;
+mod new;
 mod sign;
 mod validate;
 mod yaml_text;
 
-/// Policy documents: sign them, and see whether they would be believed.
+/// Policy documents, from the first draft to the end.
 #[derive(Subcommand, Debug)]
 pub(super) enum Policy {
+    New(new::New),
     Sign(sign::Sign),
+    Activate(lifecycle::Activate),
+    Archive(lifecycle::Archive),
+    Revert(lifecycle::Revert),
     Validate(validate::Validate),
 }
 
 impl Policy {
     pub(super) fn run(self) -> anyhow::Result<Outcome> {
         match self {
+            Policy::New(command) => command.run(),
             Policy::Sign(command) => command.run(),
+            Policy::Activate(command) => command.run(),
+            Policy::Archive(command) => command.run(),
+            Policy::Revert(command) => command.run(),
             Policy::Validate(command) => command.run(),
         }
     }

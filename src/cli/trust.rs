@@ -64,9 +64,7 @@ impl TrustArgs {
 pub(super) fn ring(paths: &[PathBuf]) -> anyhow::Result<KeyRing> {
     let mut specs = Vec::new();
     for path in paths {
-        for file in manifests(path)? {
-            specs.extend(read(&file)?);
-        }
+        specs.extend(self::specs(path)?);
     }
     for spec in &specs {
         if let Err(fault) = spec.trusted_key() {
@@ -74,6 +72,15 @@ pub(super) fn ring(paths: &[PathBuf]) -> anyhow::Result<KeyRing> {
         }
     }
     Ok(keys::ring(&specs))
+}
+
+/// The keys of a file, or of all files in a folder.
+pub(super) fn specs(path: &Path) -> anyhow::Result<Vec<SigningKeySpec>> {
+    let mut specs = Vec::new();
+    for file in manifests(path)? {
+        specs.extend(read(&file)?);
+    }
+    Ok(specs)
 }
 
 fn manifests(path: &Path) -> anyhow::Result<Vec<PathBuf>> {

@@ -11,8 +11,8 @@ use crate::admission::hold::{Held, authenticate, follow};
 use crate::admission::index::{LedgerView, ObjectView, fingerprint};
 use crate::api::PolicyLedgerSpec;
 use crate::api::policy_ledger::Lowered;
-use crate::policy::sign::{PrivateKey, sign};
 use crate::policy::{Document, KeyRing, Pattern, Refusal, TrustedKey, VerifiedPolicy};
+use crate::policy::{PrivateKey, sign};
 
 const NOW: &str = "2026-06-01T00:00:00Z";
 

@@ -15,6 +15,7 @@ mod host;
 pub mod keys;
 mod path;
 pub mod pattern;
+pub mod private_key;
 pub mod reason;
 pub mod rules;
 pub mod sign;
@@ -27,8 +28,9 @@ pub use decision::{Decision, Enforced, PolicyRef, Subject, Violation, decide, ju
 pub use document::{Document, Fault, Format, MAX_DOCUMENT_BYTES, Status};
 pub use keys::{KeyFault, KeyRing, PublicKey, Revocation, TrustedKey};
 pub use pattern::Pattern;
+pub use private_key::{PrivateKey, PrivateKeyFault};
 pub use reason::Reason;
 pub use rules::Rule;
-pub use sign::{PrivateKey, sign};
+pub use sign::sign;
 pub use verify::{Refusal, VerifiedPolicy, verify};
 pub use version::Version;

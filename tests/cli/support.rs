@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -46,9 +46,20 @@ impl Desk {
 
     /// Runs `sekuire` in the folder.
     pub(super) fn run(&self, arguments: &[&str]) -> Ended {
+        self.run_with(&[], arguments)
+    }
+
+    /// Runs `sekuire` in the folder, with these variables in its environment and nothing of the cluster or the keys of
+    /// whoever runs the test.
+    pub(super) fn run_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Ended {
         let output = Command::new(env!("CARGO_BIN_EXE_sekuire"))
             .args(arguments)
             .current_dir(self.folder.path())
+            .env_remove("KUBECONFIG")
+            .env_remove("SEKUIRE_KEY_PASSPHRASE")
+            .env("HOME", self.folder.path())
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
             .output()
             .unwrap();
         Ended {

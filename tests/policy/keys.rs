@@ -138,7 +138,7 @@ fn the_fingerprint_changes_with_everything_that_is_looked_at_and_with_nothing_el
 #[test]
 fn a_private_key_is_read_in_each_of_its_forms() {
     let key = PrivateKey::from_seed(&[3; 32]);
-    let same = |text: &str| PrivateKey::parse(text).unwrap().public() == key.public();
+    let same = |text: &str| PrivateKey::parse(text, None).unwrap().public() == key.public();
     assert!(same(&key.to_pkcs8_pem()));
     assert!(same(&"03".repeat(32)));
     assert!(same(&format!("{}{}", "03".repeat(32), key.public().to_hex())));
@@ -160,9 +160,9 @@ fn an_openssh_private_key_is_read_however_its_lines_are_cut() {
         ABsv/tYLgEneAE6lk0aeAAAAA2EgYgEC\n\
         -----END OPENSSH PRIVATE KEY-----\n";
     let public = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAII1WZAAoav//kHz6WRBC2FkZABsv/tYLgEneAE6lk0ae a b";
-    assert_eq!(PrivateKey::parse(ssh_keygen).unwrap().public(), PublicKey::parse(public).unwrap());
+    assert_eq!(PrivateKey::parse(ssh_keygen, None).unwrap().public(), PublicKey::parse(public).unwrap());
     let windows = ssh_keygen.replace('\n', "\r\n");
-    assert_eq!(PrivateKey::parse(&windows).unwrap().public(), PublicKey::parse(public).unwrap());
+    assert_eq!(PrivateKey::parse(&windows, None).unwrap().public(), PublicKey::parse(public).unwrap());
     let other = "-----BEGIN OPENSSH PRIVATE KEY-----\n\
         b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtz\n\
         c2gtZWQyNTUxOQAAACAahzE6QN/h9YXZBSSwlqyqs2V3S44b7X6fjC9FdPDvmQAA\n\
@@ -170,7 +170,7 @@ fn an_openssh_private_key_is_read_however_its_lines_are_cut() {
         S44b7X6fjC9FdPDvmQAAAEANAaVPVfY5O7kyEl7RdYQJ0GIO/G70bu6QP+yztP14\n\
         ExqHMTpA3+H1hdkFJLCWrKqzZXdLjhvtfp+ML0V08O+ZAAAAAAECAwQF\n\
         -----END OPENSSH PRIVATE KEY-----\n";
-    assert!(PrivateKey::parse(other).is_ok());
+    assert!(PrivateKey::parse(other, None).is_ok());
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn what_is_no_private_key_is_refused_without_being_shown() {
         "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEA\n-----END OPENSSH PRIVATE KEY-----\n",
         &PrivateKey::from_seed(&[3; 32]).public().to_pem(),
     ] {
-        let fault = PrivateKey::parse(text).unwrap_err();
+        let fault = PrivateKey::parse(text, None).unwrap_err();
         assert_eq!(fault.reason(), "MalformedKey");
         assert!(text.is_empty() || !fault.to_string().contains(text), "{fault}");
     }

@@ -10,8 +10,7 @@ use crate::cli::cluster::{ClusterArgs, LazyCluster};
 use crate::cli::output::{Output, columns};
 use crate::cli::terminal::Style;
 use crate::cli::trust::TrustArgs;
-use crate::cli::{Outcome, Usage, complain, files};
-use crate::policy::document::parse_time;
+use crate::cli::{Outcome, Usage, complain, files, time};
 use crate::policy::{Document, KeyRing, MAX_DOCUMENT_BYTES, Reason, Refusal, verify};
 
 /// Verify policy documents as the controller does: form, key, hash, both signatures, expiry.
@@ -35,10 +34,6 @@ pub(in crate::cli) struct Validate {
     now: Option<Timestamp>,
     #[command(flatten)]
     output: Output,
-}
-
-fn time(text: &str) -> Result<Timestamp, String> {
-    parse_time(text).ok_or_else(|| "expected a time with a zone, such as 2026-06-01T00:00:00Z".to_owned())
 }
 
 /// The verdict on one file.

@@ -1,0 +1,106 @@
+//! `sekuire key show`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use clap::Args;
+use serde::Serialize;
+
+use crate::cli::output::{Output, columns};
+use crate::cli::signing::{PassphraseArgs, private_key};
+use crate::cli::{Outcome, complain, files, trust};
+use crate::policy::{PrivateKey, PrivateKeyFault, PublicKey};
+
+/// Show what a key file holds: its id and its public key. Of a private key nothing else is shown.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  sekuire key show key.pem
+  sekuire key show keys/*.yaml ~/.ssh/id_ed25519.pub --output json
+
+JSON: a list, one object a key, with file, kind (private, public or SigningKey), encrypted, keyId and publicKey (hex).")]
+pub(super) struct Show {
+    /// Private or public keys, or SigningKey manifests.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// A key in a file.
+pub(super) struct Key {
+    kind: &'static str,
+    encrypted: bool,
+    /// Of a manifest: the id that it gives the key.
+    key_id: Option<String>,
+    pub(super) public: PublicKey,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    file: String,
+    kind: &'static str,
+    encrypted: bool,
+    key_id: String,
+    public_key: String,
+}
+
+impl Show {
+    pub(super) fn run(self) -> anyhow::Result<Outcome> {
+        let (mut shown, mut outcome) = (Vec::new(), Outcome::Fine);
+        for file in &self.files {
+            match keys(file, &self.passphrase) {
+                Ok(keys) => shown.extend(keys.into_iter().map(|key| Shown {
+                    file: file.display().to_string(),
+                    kind: key.kind,
+                    encrypted: key.encrypted,
+                    key_id: key.key_id.unwrap_or_else(|| key.public.key_id()),
+                    public_key: key.public.to_hex(),
+                })),
+                Err(e) => {
+                    complain(&format!("{e:#}"));
+                    outcome = Outcome::Unknown;
+                }
+            }
+        }
+        self.output.print(&shown, |_| {
+            let rows = shown.iter().map(|key| {
+                let kind = if key.encrypted { "private, encrypted" } else { key.kind };
+                [key.key_id.clone(), kind.to_owned(), key.public_key.clone(), key.file.clone()]
+            });
+            let head = ["KEY ID", "KIND", "PUBLIC KEY", "FILE"].map(str::to_owned);
+            columns(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
+        })?;
+        Ok(outcome)
+    }
+}
+
+/// The keys of a file: one, or those of a stream of manifests.
+fn keys(path: &Path, passphrase: &PassphraseArgs) -> anyhow::Result<Vec<Key>> {
+    let manifest = path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
+    if !manifest {
+        return Ok(vec![any_key(path, passphrase)?]);
+    }
+    let specs = trust::specs(path)?;
+    let key = |spec: crate::api::SigningKeySpec| {
+        let public = PublicKey::parse(&spec.public_key).map_err(|fault| anyhow!("{}: {fault}", path.display()))?;
+        Ok(Key { kind: "SigningKey", encrypted: false, key_id: Some(spec.key_id), public })
+    };
+    specs.into_iter().map(key).collect()
+}
+
+/// The one key of a file, whatever form it has.
+pub(super) fn any_key(path: &Path, passphrase: &PassphraseArgs) -> anyhow::Result<Key> {
+    const MAX_KEY_BYTES: usize = 64 * 1024;
+    let text = files::read_text(path, MAX_KEY_BYTES)?;
+    // 32 bytes in hex can be either; where it is said to be a public key it is one
+    let bare_hex = text.trim().len() == 64 && !path.extension().is_some_and(|e| e == "pub");
+    if !bare_hex && let Ok(public) = PublicKey::parse(&text) {
+        return Ok(Key { kind: "public", encrypted: false, key_id: None, public });
+    }
+    let encrypted = PrivateKey::parse(&text, None).is_err_and(|fault| fault == PrivateKeyFault::Encrypted);
+    let public = private_key(path, passphrase)?.public();
+    Ok(Key { kind: "private", encrypted, key_id: None, public })
+}

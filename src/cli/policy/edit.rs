@@ -1,0 +1,183 @@
+//! Changing documents and signing them, file by file: what `sign`, `activate`, `archive` and `revert` have in common.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::yaml_text;
+use crate::cli::signing::{Signer, SigningArgs};
+use crate::cli::{Outcome, Usage, complain, emit, files};
+use crate::policy::document::parse_unsigned;
+use crate::policy::sign::SignFault;
+use crate::policy::{Document, Fault, Format, MAX_DOCUMENT_BYTES, Version};
+
+/// Why a file was not signed.
+pub(super) enum Failure {
+    /// The document is not one that may be signed.
+    Refused(String),
+    /// It could not be read or written, or the command cannot do it.
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(e: anyhow::Error) -> Failure {
+        Failure::Other(e)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Failure {
+        Failure::Refused(fault.to_string())
+    }
+}
+
+impl From<SignFault> for Failure {
+    fn from(fault: SignFault) -> Failure {
+        match fault {
+            SignFault::Document(fault) => fault.into(),
+            // the key, or the program that has it
+            other => Failure::Other(other.into()),
+        }
+    }
+}
+
+/// How documents are signed and written.
+#[derive(Args, Clone, Debug)]
+pub(super) struct EditArgs {
+    #[command(flatten)]
+    signing: SigningArgs,
+    /// Write YAML anew, without its comments, where they cannot be kept.
+    #[arg(long)]
+    drop_comments: bool,
+    /// Print the signed documents instead of writing them.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// A document that is to be written: what its text was, and what it is to be.
+pub(super) struct Draft {
+    /// The text whose form and comments are kept.
+    pub(super) text: Vec<u8>,
+    /// The data, before it is signed.
+    pub(super) value: Value,
+}
+
+impl EditArgs {
+    /// Reads each file, has `change` change it, signs and writes it. `done`: what that is called. All are looked at,
+    /// whatever becomes of the others.
+    pub(super) fn each(
+        &self,
+        files: &[PathBuf],
+        done: &str,
+        change: impl Fn(&mut Draft, Format) -> Result<(), Failure>,
+    ) -> anyhow::Result<Outcome> {
+        for file in files {
+            files::format(file)?;
+        }
+        let signer = self.signing.signer()?;
+        let mut outcome = Outcome::Fine;
+        for file in files {
+            let shown = file.display();
+            match self.one(file, &signer, done, &change) {
+                Ok(said) => emit(&said)?,
+                Err(Failure::Refused(why)) => {
+                    complain(&format!("{shown} was not {done}: {why}"));
+                    outcome = outcome.max(Outcome::Refused);
+                }
+                Err(Failure::Other(e)) if e.is::<Usage>() => return Err(e),
+                Err(Failure::Other(e)) => {
+                    complain(&format!("{shown} was not {done}: {e:#}"));
+                    outcome = Outcome::Unknown;
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn one(
+        &self,
+        file: &Path,
+        signer: &Signer,
+        done: &str,
+        change: impl Fn(&mut Draft, Format) -> Result<(), Failure>,
+    ) -> Result<String, Failure> {
+        let format = files::format(file).map_err(anyhow::Error::from)?;
+        let text = files::read(file, MAX_DOCUMENT_BYTES)?;
+        let mut draft = Draft { value: parse_unsigned(&text, format)?, text };
+        change(&mut draft, format)?;
+        let signed = signer.sign(draft.value, Timestamp::now())?;
+        let text = match format {
+            Format::Json => format!("{signed:#}\n"),
+            Format::Yaml => self.yaml(&draft.text, &signed)?,
+        };
+        let written = Document::parse(text.as_bytes(), format)?;
+        if self.dry_run {
+            return Ok(text);
+        }
+        files::replace(file, text.as_bytes())?;
+        let (id, version, workspace) = (written.policy_id(), written.version(), written.workspace_id());
+        Ok(format!("{done} {}: {id} version {version} of {workspace}, with {}\n", file.display(), signer.key_id()))
+    }
+
+    /// The text with the signed members put in, so that comments and form stay; or, where that cannot be, written anew.
+    fn yaml(&self, before: &[u8], signed: &Value) -> anyhow::Result<String> {
+        let before = String::from_utf8_lossy(before);
+        if let Some(text) = yaml_text::updated(&before, signed) {
+            return Ok(text);
+        }
+        let comments = yaml_text::comments(&before);
+        if comments > 0 && !self.drop_comments {
+            let (noun, them) = if comments == 1 { ("comment", "it") } else { ("comments", "them") };
+            bail!(
+                "its {comments} {noun} cannot be kept in this form of YAML; --drop-comments writes it without {them}"
+            );
+        }
+        let text = serde_yaml::to_string(signed)?;
+        let read = Document::parse(text.as_bytes(), Format::Yaml)?;
+        if read.value() != signed {
+            bail!("it cannot be written as YAML without changing it; write it as JSON");
+        }
+        Ok(text)
+    }
+}
+
+/// A text of the document's root; empty if there is none, which signing then refuses.
+pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Sets a member of the root.
+pub(super) fn set(value: &mut Value, name: &str, to: &str) {
+    if let Value::Object(members) = value {
+        members.insert(name.to_owned(), to.into());
+    }
+}
+
+/// Raises the version: to `to`, or its last number by one.
+pub(super) fn raise(value: &mut Value, to: Option<&Version>) -> Result<(), Failure> {
+    let present = text(value, "version");
+    let refuse =
+        |fault: &dyn std::fmt::Display| Failure::Refused(format!("the version {present:?} cannot be raised: {fault}"));
+    let version: Version = present.parse().map_err(|fault| refuse(&fault))?;
+    let next = match to {
+        None => version.bump().map_err(|fault| refuse(&fault))?,
+        Some(to) if *to > version => *to,
+        Some(to) => return Err(Failure::Refused(format!("--version {to} is not above the present version {version}"))),
+    };
+    set(value, "version", &next.to_string());
+    Ok(())
+}
+
+/// The present time, to the second.
+pub(super) fn now() -> String {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+}
+
+/// For clap.
+pub(super) fn version(text: &str) -> Result<Version, String> {
+    text.parse().map_err(|fault: crate::policy::version::VersionFault| fault.to_string())
+}

@@ -1,0 +1,175 @@
+//! Private keys: reading, writing, signing.
+
+use std::fmt;
+
+use ed25519_dalek::{Signer, SigningKey};
+use pkcs8::der::pem::LineEnding;
+use pkcs8::pkcs5::{self, pbes2};
+use pkcs8::{DecodePrivateKey, EncodePrivateKey, EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef, SecretDocument};
+
+use super::keys::PublicKey;
+
+/// An Ed25519 key that can sign. Its memory is wiped when it is dropped.
+pub struct PrivateKey(SigningKey);
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(…)")
+    }
+}
+
+/// Why a private key cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PrivateKeyFault {
+    /// It is none, or not one of Ed25519.
+    #[error("{0}")]
+    Malformed(String),
+    /// It is encrypted, and there is no passphrase.
+    #[error("the key is encrypted, and no passphrase was given")]
+    Encrypted,
+    /// The passphrase does not decrypt it.
+    #[error("the passphrase is wrong")]
+    WrongPassphrase,
+}
+
+const ACCEPTED: &str = "expected an Ed25519 private key as PKCS#8 PEM (-----BEGIN PRIVATE KEY-----), as an OpenSSH \
+                        private key, or as 32 or 64 bytes in hex";
+
+impl PrivateKey {
+    /// The key of 32 random bytes.
+    #[must_use]
+    pub fn from_seed(seed: &[u8; 32]) -> PrivateKey {
+        PrivateKey(SigningKey::from_bytes(seed))
+    }
+
+    /// Reads a key: PKCS#8 PEM (RFC 8410, as openssl makes it), an OpenSSH private key, 32 bytes of seed in hex, or 64
+    /// bytes of seed and public key in hex. `passphrase`: what the PEM or the OpenSSH key is encrypted with; of a key that
+    /// is not encrypted it is ignored.
+    ///
+    /// # Errors
+    /// [`PrivateKeyFault::Malformed`] when it is none of these, [`PrivateKeyFault::Encrypted`] when it is encrypted and
+    /// there is no passphrase, [`PrivateKeyFault::WrongPassphrase`]. No message shows anything of the text.
+    pub fn parse(text: &str, passphrase: Option<&str>) -> Result<PrivateKey, PrivateKeyFault> {
+        let text = text.trim();
+        if text.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----") {
+            return of_openssh(text, passphrase);
+        }
+        if text.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
+            return of_encrypted_pem(text, passphrase);
+        }
+        if text.starts_with("-----") {
+            return SigningKey::from_pkcs8_pem(text)
+                .map(PrivateKey)
+                .map_err(|_| malformed("not the PKCS#8 PEM of an Ed25519 key"));
+        }
+        let mut pair = [0; 64];
+        if hex::decode_to_slice(text, &mut pair[..32]).is_ok() {
+            let mut seed = [0; 32];
+            seed.copy_from_slice(&pair[..32]);
+            return Ok(PrivateKey::from_seed(&seed));
+        }
+        hex::decode_to_slice(text, &mut pair).map_err(|_| malformed("not a private key"))?;
+        SigningKey::from_keypair_bytes(&pair)
+            .map(PrivateKey)
+            .map_err(|_| malformed("64 bytes, but the second half is not the public key of the first"))
+    }
+
+    /// PKCS#8 PEM.
+    #[must_use]
+    #[allow(clippy::expect_used, reason = "32 bytes always have this form")]
+    pub fn to_pkcs8_pem(&self) -> String {
+        self.0.to_pkcs8_pem(LineEnding::LF).expect("a private key can be encoded").as_str().to_owned()
+    }
+
+    /// PKCS#8 PEM, encrypted by a passphrase (PBES2 of RFC 8018 with scrypt and AES-256-CBC, which openssl reads).
+    /// `salt` and `iv`: random bytes, used once.
+    ///
+    /// # Errors
+    /// [`PrivateKeyFault::Malformed`] when the passphrase cannot be used.
+    pub fn to_encrypted_pem(&self, passphrase: &str, salt: [u8; 16], iv: [u8; 16]) -> Result<String, PrivateKeyFault> {
+        let unusable = |what: &dyn fmt::Display| PrivateKeyFault::Malformed(format!("cannot be encrypted: {what}"));
+        let der = self.0.to_pkcs8_der().map_err(|e| unusable(&e))?;
+        // Twice what RFC 7914 calls interactive: about a tenth of a second.
+        let cost = pkcs5::scrypt::Params::new(15, 8, 1).map_err(|e| unusable(&e))?;
+        let parameters = pbes2::Parameters::generate_scrypt_aes256cbc(cost, &salt, iv).map_err(|e| unusable(&e))?;
+        let info = PrivateKeyInfoRef::try_from(der.as_bytes()).map_err(|e| unusable(&e))?;
+        let encrypted = info.encrypt_with_params(parameters, passphrase).map_err(|e| unusable(&e))?;
+        let pem = encrypted.to_pem("ENCRYPTED PRIVATE KEY", LineEnding::LF).map_err(|e| unusable(&e))?;
+        Ok(pem.as_str().to_owned())
+    }
+
+    /// The public half.
+    #[must_use]
+    #[allow(clippy::expect_used, reason = "the clamped multiple of the base point is never of small order")]
+    pub fn public(&self) -> PublicKey {
+        PublicKey::new(&self.0.verifying_key().to_bytes()).expect("a public key that was computed is not weak")
+    }
+
+    /// The signature over these bytes.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message).to_bytes()
+    }
+}
+
+fn malformed(what: &str) -> PrivateKeyFault {
+    PrivateKeyFault::Malformed(format!("{what}; {ACCEPTED}"))
+}
+
+fn of_openssh(text: &str, passphrase: Option<&str>) -> Result<PrivateKey, PrivateKeyFault> {
+    let mut key = ssh_key::PrivateKey::from_openssh(rewrapped(text))
+        .map_err(|_| malformed("not an OpenSSH private key of type ed25519"))?;
+    if !key.algorithm().is_ed25519() {
+        return Err(malformed("an OpenSSH key, but not of type ed25519"));
+    }
+    if key.is_encrypted() {
+        let passphrase = passphrase.ok_or(PrivateKeyFault::Encrypted)?;
+        key = key.decrypt(passphrase).map_err(|_| PrivateKeyFault::WrongPassphrase)?;
+    }
+    let pair = key.key_data().ed25519().ok_or_else(|| malformed("an OpenSSH key, but not of type ed25519"))?;
+    Ok(PrivateKey(SigningKey::from_bytes(&pair.private.to_bytes())))
+}
+
+fn of_encrypted_pem(text: &str, passphrase: Option<&str>) -> Result<PrivateKey, PrivateKeyFault> {
+    let (label, der) = SecretDocument::from_pem(text).map_err(|_| malformed("not the PEM of an encrypted key"))?;
+    let info = (label == "ENCRYPTED PRIVATE KEY").then(|| EncryptedPrivateKeyInfoRef::try_from(der.as_bytes()));
+    let Some(Ok(info)) = info else { return Err(malformed("not the PKCS#8 PEM of an encrypted key")) };
+    let passphrase = passphrase.ok_or(PrivateKeyFault::Encrypted)?;
+    // Whether a passphrase is wrong shows only by what comes out: no key at all.
+    let decrypted = info.decrypt(passphrase).map_err(|e| match e {
+        pkcs8::Error::EncryptedPrivateKey(e) if e != pkcs5::Error::DecryptFailed => {
+            malformed(&format!("encrypted in a way that is not supported ({e})"))
+        }
+        _ => PrivateKeyFault::WrongPassphrase,
+    })?;
+    SigningKey::from_pkcs8_der(decrypted.as_bytes())
+        .map(PrivateKey)
+        .map_err(|_| malformed("an encrypted key, but not an Ed25519 one"))
+}
+
+/// The PEM in lines as ssh-keygen writes them; the parser takes no others, but other tools write others.
+fn rewrapped(pem: &str) -> String {
+    const LINE: usize = 70;
+    let mut wrapped = String::with_capacity(pem.len() + pem.len() / LINE + 1);
+    let mut column = 0;
+    for line in pem.lines().map(str::trim) {
+        if line.starts_with("-----") {
+            if column > 0 {
+                wrapped.push('\n');
+                column = 0;
+            }
+            wrapped.push_str(line);
+            wrapped.push('\n');
+            continue;
+        }
+        for c in line.chars() {
+            if column == LINE {
+                wrapped.push('\n');
+                column = 0;
+            }
+            wrapped.push(c);
+            column += 1;
+        }
+    }
+    wrapped
+}
