@@ -19,6 +19,7 @@ pub mod private_key;
 pub mod reason;
 pub mod rules;
 pub mod sign;
+pub mod summary;
 pub mod verify;
 pub mod version;
 mod words;

@@ -13,6 +13,7 @@ mod properties;
 mod rules;
 mod signing;
 mod small_types;
+mod summary;
 mod support;
 mod vectors;
 mod verification;

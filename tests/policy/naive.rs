@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use sekuire_policy::policy::judge;
+use sekuire_policy::policy::summary::{Statement, changes};
 use serde_json::{Map, Value, json};
 
 use crate::support::{agent, policy};
@@ -566,6 +567,22 @@ fn both(content: &Value, spec: &Value) -> (Found, Found) {
     (ours, naive(content, spec))
 }
 
+/// The groups of rules that an agent breaks.
+fn groups(content: &Value, spec: &Value) -> BTreeSet<&'static str> {
+    let violations = judge(&policy(content.clone()), &agent(spec.clone()));
+    let group = |rule: &str| match rule.split_once('.').unwrap().0 {
+        "provider" | "model" => "Models",
+        "tool" => "Tools",
+        "compliance" => "Compliance",
+        "network" => "Network",
+        "filesystem" => "Filesystem",
+        "api" => "API",
+        "rate" => "Limits",
+        _ => "of the agent alone",
+    };
+    violations.iter().map(|violation| group(violation.rule)).filter(|group| *group != "of the agent alone").collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
@@ -573,6 +590,22 @@ proptest! {
     fn the_rules_agree_with_a_second_implementation(content in content(), spec in spec()) {
         let (ours, theirs) = both(&content, &spec);
         prop_assert_eq!(ours, theirs);
+    }
+
+    /// Group by group, since most random agents are refused by most random policies for something.
+    #[test]
+    fn what_a_new_version_forbids_or_allows_is_said_of_its_group(old in content(), new in content(), spec in spec()) {
+        let (before, after) = (groups(&old, &spec), groups(&new, &spec));
+        let changes = changes(&old, &new);
+        let said = |statements: &[Statement]| statements.iter().map(|s| s.group).collect::<BTreeSet<_>>();
+        let (forbidden, allowed) = (said(&changes.newly_forbidden), said(&changes.newly_allowed));
+        for group in after.difference(&before) {
+            prop_assert!(forbidden.contains(group), "{group} refuses now, and that is not said: {changes:#?}");
+        }
+        for group in before.difference(&after) {
+            prop_assert!(allowed.contains(group), "{group} refused before, and that is not said: {changes:#?}");
+        }
+        prop_assert!(self::changes(&old, &old).is_empty());
     }
 
     #[test]
