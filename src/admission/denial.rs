@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::review::Head;
 use crate::policy::{Decision, PolicyRef, Violation};
 
 /// So many violations are listed at most, and so many bytes of them: a message that nobody reads to its end helps nobody,
@@ -17,31 +16,36 @@ const TAIL: usize = 512;
 
 /// One entry of `status.details.causes`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Cause<'a> {
+pub(crate) struct Cause<'a> {
     /// The agent's field.
-    pub(super) field: &'a str,
+    pub(crate) field: &'a str,
     /// The rule's id.
-    pub(super) reason: &'a str,
+    pub(crate) reason: &'a str,
     /// What is wrong, and what is accepted.
-    pub(super) message: &'a str,
+    pub(crate) message: &'a str,
 }
 
 /// A denial in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Denial<'a> {
+pub(crate) struct Denial<'a> {
     /// Policy, version, commit and key, then the violations.
-    pub(super) message: String,
+    pub(crate) message: String,
     /// The violations that the message lists.
-    pub(super) causes: Vec<Cause<'a>>,
+    pub(crate) causes: Vec<Cause<'a>>,
 }
 
 /// Puts a decision that refuses into words.
 #[must_use]
-pub(super) fn describe<'a>(head: &Head<'_>, decision: &'a Decision, note: Option<&str>) -> Denial<'a> {
-    let mut message = opening(head, decision.policy.as_ref(), decision.violations.len());
+pub(crate) fn describe<'a>(
+    namespace: &str,
+    name: &str,
+    decision: &'a Decision,
+    note: Option<&str>,
+) -> Denial<'a> {
+    let mut message = opening(namespace, name, decision.policy.as_ref(), decision.violations.len());
     let mut causes = Vec::with_capacity(decision.violations.len().min(MAX_CAUSES));
     for violation in decision.violations.iter().take(MAX_CAUSES) {
-        let line = line(violation, &head.namespace);
+        let line = line(violation, namespace);
         if message.len() + line.len() > MAX_MESSAGE_BYTES - TAIL {
             break;
         }
@@ -61,8 +65,8 @@ pub(super) fn describe<'a>(head: &Head<'_>, decision: &'a Decision, note: Option
     Denial { message, causes }
 }
 
-fn opening(head: &Head<'_>, policy: Option<&PolicyRef>, violations: usize) -> String {
-    let mut text = format!("Agent {}/{} ", cut(&head.namespace, 256), cut(&head.name, 256));
+fn opening(namespace: &str, name: &str, policy: Option<&PolicyRef>, violations: usize) -> String {
+    let mut text = format!("Agent {}/{} ", cut(namespace, 256), cut(name, 256));
     let Some(policy) = policy else {
         text.push_str("is refused:");
         return text;
@@ -101,17 +105,6 @@ fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::borrow::Cow;
-
-    fn head() -> Head<'static> {
-        Head {
-            uid: Cow::Borrowed("u"),
-            operation: Cow::Borrowed("CREATE"),
-            namespace: Cow::Borrowed("team-a"),
-            name: Cow::Borrowed("scout"),
-            user: Cow::Borrowed("alice"),
-        }
-    }
 
     fn violation(message: &str) -> Violation {
         Violation {
@@ -138,7 +131,7 @@ mod tests {
     #[test]
     fn a_denial_names_policy_version_commit_and_key_before_field_value_and_rule() {
         let decision = decision(vec![violation("this model is blocked; any other is accepted")]);
-        let denial = describe(&head(), &decision, None);
+        let denial = describe("team-a", "scout", &decision, None);
         assert_eq!(
             denial.message,
             format!(
@@ -155,14 +148,14 @@ mod tests {
     #[test]
     fn a_value_that_the_sentence_quotes_already_is_not_quoted_twice() {
         let decision = decision(vec![violation("\"gpt-3.5\" is blocked")]);
-        let denial = describe(&head(), &decision, None);
+        let denial = describe("team-a", "scout", &decision, None);
         assert!(denial.message.ends_with("\n- spec.model.name: \"gpt-3.5\" is blocked [model.blocked]"));
     }
 
     #[test]
     fn at_most_64_violations_are_listed_and_the_rest_is_counted() {
         let decision = decision(vec![violation("blocked"); 100]);
-        let denial = describe(&head(), &decision, Some("a note"));
+        let denial = describe("team-a", "scout", &decision, Some("a note"));
         assert_eq!(denial.causes.len(), MAX_CAUSES);
         assert!(denial.message.ends_with("\nand 36 more\na note"), "{}", denial.message);
     }
@@ -170,7 +163,7 @@ mod tests {
     #[test]
     fn a_message_stays_within_16_kib_and_counts_what_it_left_out() {
         let decision = decision(vec![violation(&"é".repeat(600)); 30]);
-        let denial = describe(&head(), &decision, Some(&"ü".repeat(1000)));
+        let denial = describe("team-a", "scout", &decision, Some(&"ü".repeat(1000)));
         assert!(denial.message.len() <= MAX_MESSAGE_BYTES);
         assert!(denial.message.contains(&format!("\nand {} more", 30 - denial.causes.len())));
         assert!(denial.causes.len() > 10);
@@ -179,7 +172,7 @@ mod tests {
     #[test]
     fn a_single_endless_violation_is_counted_rather_than_printed() {
         let decision = decision(vec![violation(&"x".repeat(1 << 20))]);
-        let denial = describe(&head(), &decision, None);
+        let denial = describe("team-a", "scout", &decision, None);
         assert!(denial.message.ends_with(":\nand 1 more"), "{}", denial.message);
     }
 }

@@ -18,7 +18,7 @@ pub use super::liveness::Watched;
 pub use super::views::{LedgerView, ObjectView, WorkspaceView, fingerprint};
 use super::views::{candidate, conclusion, judge, judge_text, retry_at, withdrawn, workspace_of};
 use crate::api::{ACCEPT_VERSION, PolicyLedger, Unreadable, WorkspacePolicy, object_name};
-use crate::policy::{KeyRing, VerifiedPolicy};
+use crate::policy::{self, KeyRing, VerifiedPolicy};
 
 /// What a workspace's agents are held to.
 #[derive(Clone, Debug)]
@@ -35,6 +35,16 @@ pub enum Enforced {
         /// Why, in a sentence.
         why: Arc<str>,
     },
+}
+
+impl Enforced {
+    /// The same, for [`crate::policy::decide`].
+    pub fn borrowed(&self) -> policy::Enforced<'_> {
+        match self {
+            Enforced::Policy { policy, commit } => policy::Enforced::Policy { policy, commit: commit.as_deref() },
+            Enforced::None { why } => policy::Enforced::None { why },
+        }
+    }
 }
 
 #[derive(Default)]

@@ -13,7 +13,7 @@ pub mod bindings;
 mod bundle;
 pub mod certificates;
 mod connection;
-mod denial;
+pub(crate) mod denial;
 mod files;
 pub mod hold;
 pub mod index;

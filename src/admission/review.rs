@@ -281,7 +281,7 @@ pub fn answer(head: &Head<'_>, decision: &Decision, note: Option<&str>) -> Answe
     if decision.allowed {
         return allow(&head.uid, &decision.warnings);
     }
-    let denial = denial::describe(head, decision, note);
+    let denial = denial::describe(&head.namespace, &head.name, decision, note);
     refuse(head, &Refuse { code: 403, reason: "Forbidden", message: &denial.message, causes: &denial.causes })
 }
 

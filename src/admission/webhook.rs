@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::index::{Binding, Enforced, PolicyIndex};
 use super::review::{self, Answer, Head, Request, Settled};
 use super::server::Handler;
-use crate::policy::{self, AgentSpec, Decision, Subject, decision};
+use crate::policy::{self, AgentSpec, Decision, Subject};
 
 /// How long a request waits for a namespace, or its label, that this replica's watch has not brought yet: one
 /// `kubectl apply` makes namespace and agent within milliseconds of each other.
@@ -39,7 +39,10 @@ impl Webhook {
         let (workspace, note) = self.workspace(&head.namespace).await;
         let enforced = workspace.as_deref().map(|workspace| self.index.enforced(workspace));
         let subject = Subject { namespace: &head.namespace, workspace: workspace.as_deref() };
-        let decision = policy::decide(&subject, borrowed(enforced.as_ref()), agent, Timestamp::now());
+        // Without a workspace nothing is looked up, and `decide` refuses for that alone.
+        let unbound = policy::Enforced::None { why: "the namespace belongs to no workspace" };
+        let enforced = enforced.as_ref().map_or(unbound, Enforced::borrowed);
+        let decision = policy::decide(&subject, enforced, agent, Timestamp::now());
         if !decision.allowed {
             denied(head, workspace.as_deref(), &decision);
         }
@@ -73,15 +76,6 @@ impl Webhook {
                 ),
             ),
         }
-    }
-}
-
-fn borrowed(enforced: Option<&Enforced>) -> decision::Enforced<'_> {
-    match enforced {
-        Some(Enforced::Policy { policy, commit }) => decision::Enforced::Policy { policy, commit: commit.as_deref() },
-        Some(Enforced::None { why }) => decision::Enforced::None { why },
-        // Without a workspace nothing is looked up, and `decide` refuses for that alone.
-        None => decision::Enforced::None { why: "the namespace belongs to no workspace" },
     }
 }
 

@@ -12,6 +12,7 @@ mod cluster;
 mod completion;
 pub mod controller;
 pub mod crds;
+mod documents;
 mod files;
 mod key;
 mod manual;

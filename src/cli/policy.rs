@@ -4,9 +4,11 @@ use clap::Subcommand;
 
 use super::Outcome;
 
+mod diff;
 mod edit;
 mod lifecycle;
 mod new;
+mod show;
 mod sign;
 mod validate;
 mod yaml_text;
@@ -20,6 +22,8 @@ pub(super) enum Policy {
     Archive(lifecycle::Archive),
     Revert(lifecycle::Revert),
     Validate(validate::Validate),
+    Show(show::Show),
+    Diff(diff::Diff),
 }
 
 impl Policy {
@@ -31,6 +35,8 @@ impl Policy {
             Policy::Archive(command) => command.run(),
             Policy::Revert(command) => command.run(),
             Policy::Validate(command) => command.run(),
+            Policy::Show(command) => command.run(),
+            Policy::Diff(command) => command.run(),
         }
     }
 }

@@ -35,6 +35,67 @@ impl From<Fault> for Refusal {
     }
 }
 
+/// What is looked at, in this order; where one fails, those after it are not reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Check {
+    /// The bytes are a policy document.
+    Form,
+    /// A trusted key has the document's `signing_key_id`, and may sign for its workspace.
+    Key,
+    /// That key is neither revoked nor out of time.
+    KeyValidity,
+    /// `hash` is that of the content.
+    Hash,
+    /// `signature` is by the key.
+    Signature,
+    /// `document_signature` is by the key.
+    DocumentSignature,
+    /// `expires_at` has not been reached.
+    Expiry,
+}
+
+impl Check {
+    /// All, in their order.
+    pub const ALL: [Check; 7] = [
+        Check::Form,
+        Check::Key,
+        Check::KeyValidity,
+        Check::Hash,
+        Check::Signature,
+        Check::DocumentSignature,
+        Check::Expiry,
+    ];
+
+    /// What people call it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Check::Form => "form",
+            Check::Key => "signing key",
+            Check::KeyValidity => "key validity",
+            Check::Hash => "hash",
+            Check::Signature => "signature",
+            Check::DocumentSignature => "document signature",
+            Check::Expiry => "expiry",
+        }
+    }
+
+    /// The check that a refusal of [`verify`] comes from; none for reasons that it does not give.
+    #[must_use]
+    pub const fn of(reason: Reason) -> Option<Check> {
+        Some(match reason {
+            Reason::Malformed => Check::Form,
+            Reason::UnknownSigningKey | Reason::KeyNotAuthorized => Check::Key,
+            Reason::KeyRevoked | Reason::KeyNotYetValid | Reason::KeyExpired => Check::KeyValidity,
+            Reason::HashMismatch => Check::Hash,
+            Reason::SignatureMissing | Reason::SignatureInvalid => Check::Signature,
+            Reason::DocumentSignatureMissing | Reason::DocumentSignatureInvalid => Check::DocumentSignature,
+            Reason::PolicyExpired => Check::Expiry,
+            _ => return None,
+        })
+    }
+}
+
 /// A policy that a trusted key signed, with its rules ready to be applied. Made by [`verify`] alone.
 #[derive(Debug)]
 pub struct VerifiedPolicy {

@@ -1,6 +1,8 @@
 //! Keys and the ring of trusted keys.
 
-use sekuire_policy::policy::{KeyFault, KeyRing, Pattern, PrivateKey, PrivateKeyFault, PublicKey, Revocation, TrustedKey};
+use sekuire_policy::policy::{
+    KeyFault, KeyRing, Pattern, PrivateKey, PrivateKeyFault, PublicKey, Revocation, TrustedKey,
+};
 
 use crate::support::{time, trusted_key};
 

@@ -18,7 +18,7 @@ use crate::policy::PrivateKey;
   sekuire key generate --out ~/.sekuire --workspace ws_payments
   sekuire key generate --passphrase --workspace 'ws_*'     encrypted, for every workspace that begins with ws_
   sekuire key generate --passphrase-file secret.txt")]
-pub(super) struct Generate {
+pub(in crate::cli) struct Generate {
     /// Folder to write <KEY ID>.pem and <KEY ID>.yaml into; it is made if it is not there.
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
@@ -35,7 +35,7 @@ pub(super) struct Generate {
 }
 
 impl Generate {
-    pub(super) fn run(self) -> anyhow::Result<Outcome> {
+    pub(in crate::cli) fn run(self) -> anyhow::Result<Outcome> {
         let passphrase = self.wanted_passphrase()?;
         let key = PrivateKey::from_seed(&random()?);
         let key_id = key.public().key_id();

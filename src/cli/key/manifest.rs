@@ -16,7 +16,7 @@ use crate::cli::{Outcome, emit, time, warn};
 #[command(after_help = "Examples:
   sekuire key manifest ~/.ssh/id_ed25519.pub --workspace ws_payments | kubectl apply -f -
   sekuire key manifest release.pem --workspace 'ws_*' --not-after 2027-06-01T00:00:00Z > keys/release.yaml")]
-pub(super) struct PrintManifest {
+pub(in crate::cli) struct PrintManifest {
     /// The key: a public one (PEM, OpenSSH, hex), or a private one, of which only the public half is printed.
     file: PathBuf,
     /// Workspace that the key may sign for; * stands for any run of characters. Can be given several times.
@@ -36,7 +36,7 @@ pub(super) struct PrintManifest {
 }
 
 impl PrintManifest {
-    pub(super) fn run(self) -> anyhow::Result<Outcome> {
+    pub(in crate::cli) fn run(self) -> anyhow::Result<Outcome> {
         let key = any_key(&self.file, &self.passphrase)?.public;
         if self.workspaces.is_empty() {
             warn("no --workspace: the cluster refuses the manifest until spec.workspaces names at least one");

@@ -18,7 +18,7 @@ use crate::policy::{PrivateKey, PrivateKeyFault, PublicKey};
   sekuire key show keys/*.yaml ~/.ssh/id_ed25519.pub --output json
 
 JSON: a list, one object a key, with file, kind (private, public or SigningKey), encrypted, keyId and publicKey (hex).")]
-pub(super) struct Show {
+pub(in crate::cli) struct Show {
     /// Private or public keys, or SigningKey manifests.
     #[arg(required = true)]
     files: Vec<PathBuf>,
@@ -48,7 +48,7 @@ struct Shown {
 }
 
 impl Show {
-    pub(super) fn run(self) -> anyhow::Result<Outcome> {
+    pub(in crate::cli) fn run(self) -> anyhow::Result<Outcome> {
         let (mut shown, mut outcome) = (Vec::new(), Outcome::Fine);
         for file in &self.files {
             match keys(file, &self.passphrase) {

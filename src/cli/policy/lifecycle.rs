@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
-use super::edit::{Draft, EditArgs, Failure, now, raise, set, text, version};
+use super::edit::{EditArgs, Failure, now, raise, set, text, version};
 use crate::cli::Outcome;
 use crate::cli::checkout::Checkout;
 use crate::policy::document::parse_unsigned;

@@ -2,7 +2,7 @@
 
 use super::{Report, Rule, Section};
 use crate::policy::agent::AgentSpec;
-use crate::policy::canonical::blake3_hex;
+use crate::policy::identity;
 
 #[derive(Debug)]
 pub(super) struct Rules {
@@ -53,14 +53,9 @@ impl Rules {
 pub(super) fn judge_identity(agent: &AgentSpec, report: &mut Report) {
     let Some(identity) = &agent.identity else { return };
     let (Some(prompt), Some(tools)) = (&identity.prompt_hash, &identity.tools_hash) else { return };
-    let computed = sekuire_id(&agent.model.name, prompt, tools);
+    let computed = identity::sekuire_id(&agent.model.name, prompt, tools);
     if identity.sekuire_id != computed {
         let message = format!("the model, promptHash and toolsHash give another identity; expected {computed}");
         report.add(Rule::IdentityMismatch, "spec.identity.sekuireId", &identity.sekuire_id, "", message);
     }
-}
-
-/// The identity as the published SDK and OAGS compute it.
-fn sekuire_id(model: &str, prompt_hash: &str, tools_hash: &str) -> String {
-    blake3_hex(format!("model:{model}|prompt:{prompt_hash}|tools:{tools_hash}").as_bytes())
 }
