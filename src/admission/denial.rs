@@ -36,12 +36,7 @@ pub(crate) struct Denial<'a> {
 
 /// Puts a decision that refuses into words.
 #[must_use]
-pub(crate) fn describe<'a>(
-    namespace: &str,
-    name: &str,
-    decision: &'a Decision,
-    note: Option<&str>,
-) -> Denial<'a> {
+pub(crate) fn describe<'a>(namespace: &str, name: &str, decision: &'a Decision, note: Option<&str>) -> Denial<'a> {
     let mut message = opening(namespace, name, decision.policy.as_ref(), decision.violations.len());
     let mut causes = Vec::with_capacity(decision.violations.len().min(MAX_CAUSES));
     for violation in decision.violations.iter().take(MAX_CAUSES) {

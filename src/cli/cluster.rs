@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::request::Request;
 use kube::{Api, Client, Config, Resource};
@@ -16,7 +17,7 @@ use tokio::runtime::Runtime;
 use super::terminal::Progress;
 use crate::admission::index::{Enforced, PolicyIndex};
 use crate::api::sent::{Sent, SentList};
-use crate::api::{PolicyLedger, SigningKey, WorkspacePolicy, object_name};
+use crate::api::{PolicyLedger, SigningKey, WORKSPACE_LABEL, WorkspacePolicy, object_name};
 use crate::controller::keys::Keys;
 use crate::policy::KeyRing;
 
@@ -108,11 +109,21 @@ impl Cluster {
 
     /// Runs what asks the cluster; `what` is said where that takes long, and where it fails.
     pub(super) fn ask<T>(&self, what: &str, asking: impl Future<Output = Result<T, kube::Error>>) -> anyhow::Result<T> {
-        let _progress = Progress::new(format!("{what}, from {}", self.server));
-        self.runtime.block_on(asking).map_err(|error| self.explain(what, error))
+        self.try_ask(what, asking).map_err(|error| self.explain(what, error))
     }
 
-    fn explain(&self, what: &str, error: kube::Error) -> anyhow::Error {
+    /// As [`Cluster::ask`], with the error as it is.
+    pub(super) fn try_ask<T>(
+        &self,
+        what: &str,
+        asking: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, kube::Error> {
+        let _progress = Progress::new(format!("waiting for {} ({what})", self.server));
+        self.runtime.block_on(asking)
+    }
+
+    /// An error in words, with what to do.
+    pub(super) fn explain(&self, what: &str, error: kube::Error) -> anyhow::Error {
         let server = &self.server;
         let advice = match &error {
             kube::Error::Api(status) if status.code == 401 => {
@@ -156,6 +167,14 @@ impl Cluster {
     {
         let api = Api::<Sent<K>>::all_with(self.client.clone(), &());
         self.ask(what, api.get_opt(name))
+    }
+
+    /// The workspace of a namespace, by its label.
+    pub(super) fn workspace_of(&self, namespace: &str) -> anyhow::Result<Option<String>> {
+        let what = format!("cannot read the namespace {namespace}");
+        let found = self.get::<Namespace>(&what, namespace)?.and_then(|sent| sent.object.ok());
+        let labels = found.and_then(|namespace| namespace.metadata.labels).unwrap_or_default();
+        Ok(labels.get(WORKSPACE_LABEL).filter(|label| !label.is_empty()).cloned())
     }
 
     /// The keys that the cluster trusts.

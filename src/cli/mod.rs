@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+mod agent;
+mod agents;
 mod checkout;
 mod cluster;
 mod completion;
@@ -48,6 +50,8 @@ enum Command {
     Key(key::Key),
     #[command(subcommand)]
     Policy(policy::Policy),
+    #[command(subcommand)]
+    Agent(agent::Agent),
     Controller(Box<controller::Controller>),
     Crds(crds::Crds),
     Completion(completion::Completion),
@@ -85,6 +89,7 @@ pub fn run() -> ExitCode {
     let outcome = match cli.command {
         Command::Key(command) => command.run(),
         Command::Policy(command) => command.run(),
+        Command::Agent(command) => command.run(),
         Command::Controller(command) => command.run().map(|()| Outcome::Fine),
         Command::Crds(command) => command.run().map(|()| Outcome::Fine),
         Command::Completion(command) => command.run(),

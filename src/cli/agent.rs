@@ -1,0 +1,93 @@
+//! `sekuire agent`: agents, held against policies.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::agents::{self, Agents, NamedAgent};
+use super::cluster::{ClusterArgs, LazyCluster};
+use super::source::Source;
+use super::terminal::Style;
+use super::trust::TrustArgs;
+use super::{Outcome, Usage, complain};
+use crate::admission::index::Enforced;
+use crate::git::one_line;
+use crate::policy::{Decision, Document, KeyRing, Subject, decide, verify};
+
+mod check;
+mod push;
+
+/// Agents: see whether they comply, and bring them into the cluster.
+#[derive(Subcommand, Debug)]
+pub(super) enum Agent {
+    Check(check::Check),
+    Push(push::Push),
+}
+
+impl Agent {
+    pub(super) fn run(self) -> anyhow::Result<Outcome> {
+        match self {
+            Agent::Check(command) => command.run(),
+            Agent::Push(command) => command.run(),
+        }
+    }
+}
+
+/// A decision on one agent, as it is printed.
+#[derive(Serialize)]
+pub(super) struct Verdict {
+    pub(super) name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) namespace: Option<String>,
+    pub(super) file: String,
+    #[serde(flatten)]
+    pub(super) decision: Decision,
+}
+
+/// Decides on an agent as at admission, in a namespace of this workspace.
+pub(super) fn decide_on(
+    agent: &NamedAgent,
+    namespace: &str,
+    workspace: Option<&str>,
+    enforced: &Enforced,
+    now: Timestamp,
+) -> Verdict {
+    let subject = Subject { namespace, workspace };
+    Verdict {
+        name: agent.name.clone(),
+        namespace: agent.namespace.clone(),
+        file: agent.file.clone(),
+        decision: decide(&subject, enforced.borrowed(), &agent.spec, now),
+    }
+}
+
+/// Says what cannot be read as an agent; that is not compliant either.
+pub(super) fn tell_faults(found: &Agents) -> Outcome {
+    found.faults.iter().for_each(|fault| complain(&one_line(fault)));
+    if found.faults.is_empty() { Outcome::Fine } else { Outcome::Refused }
+}
+
+/// The verdicts for people.
+pub(super) fn table(verdicts: &[Verdict], style: Style) -> String {
+    let mut text = String::new();
+    for Verdict { name, namespace, file, decision } in verdicts {
+        let place = namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+        let mark = style.mark(decision.allowed);
+        let (name, file) = (one_line(name), one_line(file));
+        text += &format!("{mark} {}{}  {}\n", one_line(&place), style.strong(&name), style.faint(&file));
+        for violation in &decision.violations {
+            let value = match violation.value.as_str() {
+                "" => String::new(),
+                value if violation.message.contains(value) => String::new(),
+                value => format!(" is {value:?}"),
+            };
+            let message = one_line(&violation.message);
+            text += &format!("    {}{value}: {message} [{}]\n", one_line(&violation.field), style.bad(violation.rule));
+        }
+    }
+    let refused = verdicts.iter().filter(|verdict| !verdict.decision.allowed).count();
+    text + &format!("{} agents, {refused} refused\n", verdicts.len())
+}
