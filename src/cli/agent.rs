@@ -70,8 +70,14 @@ pub(super) fn tell_faults(found: &Agents) -> Outcome {
     if found.faults.is_empty() { Outcome::Fine } else { Outcome::Refused }
 }
 
-/// The verdicts for people.
+/// The verdicts for people, with their number.
 pub(super) fn table(verdicts: &[Verdict], style: Style) -> String {
+    let refused = verdicts.iter().filter(|verdict| !verdict.decision.allowed).count();
+    rows(verdicts, style) + &format!("{} agents, {refused} refused\n", verdicts.len())
+}
+
+/// The verdicts for people.
+pub(super) fn rows(verdicts: &[Verdict], style: Style) -> String {
     let mut text = String::new();
     for Verdict { name, namespace, file, decision } in verdicts {
         let place = namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
@@ -88,6 +94,5 @@ pub(super) fn table(verdicts: &[Verdict], style: Style) -> String {
             text += &format!("    {}{value}: {message} [{}]\n", one_line(&violation.field), style.bad(violation.rule));
         }
     }
-    let refused = verdicts.iter().filter(|verdict| !verdict.decision.allowed).count();
-    text + &format!("{} agents, {refused} refused\n", verdicts.len())
+    text
 }

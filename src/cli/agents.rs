@@ -29,6 +29,8 @@ pub(super) struct NamedAgent {
     pub(super) namespace: Option<String>,
     /// The file, and the line in it where there are several.
     pub(super) file: String,
+    /// The same for programs: the file alone, and the line at which the manifest begins.
+    pub(super) origin: (String, u32),
     /// The agent.
     pub(super) spec: AgentSpec,
     /// The whole manifest; none where it is not one of Kubernetes.
@@ -133,20 +135,20 @@ impl Agents {
             // by way of YAML's own values, since these know of members that are there twice
             let value = serde_yaml::from_str::<serde_yaml::Value>(&document).and_then(serde_yaml::from_value);
             match value {
-                Ok(value) => self.object(value, &place),
+                Ok(value) => self.object(value, &place, (file, u32::try_from(line).unwrap_or(u32::MAX))),
                 Err(e) => self.faults.push(format!("{place}: not YAML or JSON: {e}")),
             }
         }
     }
 
     /// One object, or a list of some.
-    fn object(&mut self, value: Value, place: &str) {
+    fn object(&mut self, value: Value, place: &str, origin: (&str, u32)) {
         let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
         let (api_version, kind) = (text("apiVersion"), text("kind"));
         if kind == "List" || (kind == "AgentList" && api_version == API_VERSION) {
             let items = value.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
             for (index, item) in items.into_iter().enumerate() {
-                self.object(item, &format!("{place}, items[{index}]"));
+                self.object(item, &format!("{place}, items[{index}]"), origin);
             }
             return;
         }
@@ -177,6 +179,7 @@ impl Agents {
                 name,
                 namespace: metadata("namespace").and_then(Value::as_str).map(str::to_owned),
                 file: place.to_owned(),
+                origin: (origin.0.to_owned(), origin.1),
                 spec,
                 manifest: Some(value),
             }),

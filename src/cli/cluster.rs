@@ -189,6 +189,25 @@ impl Cluster {
         Ok(keys.ring())
     }
 
+    /// All workspaces: their objects and ledgers, verified as a replica does that starts now.
+    pub(super) fn index(&self, keys: KeyRing, now: Timestamp) -> anyhow::Result<PolicyIndex> {
+        let index = PolicyIndex::default();
+        index.keys_changed(keys, now);
+        for sent in self.list::<WorkspacePolicy>("cannot read the policies (WorkspacePolicy)")? {
+            match sent.object {
+                Ok(object) => index.object_seen(*object, now),
+                Err(unreadable) => index.object_unreadable(&unreadable, now),
+            }
+        }
+        for sent in self.list::<PolicyLedger>("cannot read the accepted versions (PolicyLedger)")? {
+            match sent.object {
+                Ok(ledger) => index.ledger_seen(*ledger, now),
+                Err(unreadable) => index.ledger_unreadable(&unreadable, now),
+            }
+        }
+        Ok(index)
+    }
+
     /// What is enforced in a workspace: its object and its ledger, verified as a replica does that starts now.
     pub(super) fn enforced(&self, workspace: &str, keys: KeyRing, now: Timestamp) -> anyhow::Result<Enforced> {
         let name = object_name(workspace);

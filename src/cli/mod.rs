@@ -21,6 +21,7 @@ mod manual;
 mod output;
 mod policy;
 pub mod replica;
+mod repo;
 mod signing;
 mod source;
 mod terminal;
@@ -52,6 +53,8 @@ enum Command {
     Policy(policy::Policy),
     #[command(subcommand)]
     Agent(agent::Agent),
+    #[command(subcommand)]
+    Repo(repo::Repo),
     Controller(Box<controller::Controller>),
     Crds(crds::Crds),
     Completion(completion::Completion),
@@ -90,6 +93,7 @@ pub fn run() -> ExitCode {
         Command::Key(command) => command.run(),
         Command::Policy(command) => command.run(),
         Command::Agent(command) => command.run(),
+        Command::Repo(command) => command.run(),
         Command::Controller(command) => command.run().map(|()| Outcome::Fine),
         Command::Crds(command) => command.run().map(|()| Outcome::Fine),
         Command::Completion(command) => command.run(),

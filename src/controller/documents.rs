@@ -133,7 +133,10 @@ fn batches(wanted: Vec<(Id, u64)>) -> Vec<Vec<Id>> {
 }
 
 /// Whether a file may be read at all.
-fn readable(file: &File) -> Result<(), String> {
+///
+/// # Errors
+/// Why not, and what to do.
+pub fn readable(file: &File) -> Result<(), String> {
     match file.kind {
         FileKind::Regular if file.size <= MAX_DOCUMENT_BYTES as u64 => Ok(()),
         FileKind::Regular => {

@@ -32,7 +32,8 @@ impl Ownership {
         }
     }
 
-    fn refusal(&self, workspace: &str) -> Option<Refusal> {
+    /// Why the repository may not publish for this workspace, if it may not.
+    pub fn refusal(&self, workspace: &str) -> Option<Refusal> {
         let message = match self {
             Ownership::All => return None,
             Ownership::These(patterns) if patterns.iter().any(|pattern| pattern.matches(workspace)) => return None,

@@ -326,12 +326,23 @@ impl std::io::Write for Counter {
 }
 
 fn located(problem: Problem, text: &str, format: Format) -> Fault {
-    let place = match format {
-        Format::Json => json::locate(text, &problem.path),
-        Format::Yaml => yaml::locate(text, &problem.path),
-    };
-    let (line, column) = place.unzip();
+    let (line, column) = locate(text, format, &problem.path).unzip();
     Fault { line, column, ..problem.into() }
+}
+
+/// Line and column, from 1, of the value of a member of the root: where a report points to. Where there is no such member,
+/// that of the root; none for a text that cannot be read.
+#[must_use]
+pub fn place_of(bytes: &[u8], format: Format, member: &str) -> Option<(u32, u32)> {
+    let path = place::Path(vec![place::Step::Member(member.to_owned())]);
+    locate(std::str::from_utf8(bytes).ok()?, format, &path)
+}
+
+fn locate(text: &str, format: Format, path: &place::Path) -> Option<(u32, u32)> {
+    match format {
+        Format::Json => json::locate(text, path),
+        Format::Yaml => yaml::locate(text, path),
+    }
 }
 
 impl From<Problem> for Fault {

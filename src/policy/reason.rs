@@ -113,6 +113,37 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// What it means, in a sentence.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Reason::Malformed => "The bytes are not a policy document.",
+            Reason::UnknownSigningKey => "No usable trusted key has the document's signing_key_id.",
+            Reason::KeyNotAuthorized => "The key may not sign for the document's workspace.",
+            Reason::KeyRevoked => "The key, or another one with the same public key, was revoked.",
+            Reason::KeyNotYetValid => "The key's validity has not begun.",
+            Reason::KeyExpired => "The key's validity is over.",
+            Reason::HashMismatch => "hash is not the hash of content.",
+            Reason::SignatureMissing => "There is no signature.",
+            Reason::SignatureInvalid => "signature was not made by the key over this id, version and hash.",
+            Reason::DocumentSignatureMissing => "There is no document_signature.",
+            Reason::DocumentSignatureInvalid => "document_signature was not made by the key over this document.",
+            Reason::PolicyExpired => "expires_at has been reached.",
+            Reason::Verified => "Everything holds.",
+            Reason::VersionRollback => "The version is lower than the highest one that was ever accepted for the workspace.",
+            Reason::VersionReused => "The version was accepted before with other content.",
+            Reason::ConflictingPolicies => "Active documents with different policy_id claim one workspace.",
+            Reason::HistoryRewritten => "The new commit does not descend from the last one.",
+            Reason::WorkspaceNotOwned => "The repository may not publish for this workspace.",
+            Reason::SourceMissing => "The file is gone from Git without a signed archived version.",
+            Reason::Superseded => "A newer version stands beside it.",
+            Reason::ThresholdNotMet => "Fewer keys than required have signed.",
+            Reason::LimitExceeded => "A bound on size or number was exceeded.",
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

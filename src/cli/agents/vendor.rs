@@ -136,7 +136,8 @@ impl Parts {
             ..AgentSpec::default()
         };
         let file = file.display().to_string();
-        Ok(NamedAgent { name: self.name, namespace: None, file, spec, manifest: None })
+        let origin = (file.clone(), 1);
+        Ok(NamedAgent { name: self.name, namespace: None, file, origin, spec, manifest: None })
     }
 }
 

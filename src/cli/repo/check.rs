@@ -1,0 +1,200 @@
+//! `sekuire repo check`: the pull-request gate.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use jiff::Timestamp;
+
+use super::agents::{self, Member};
+use super::contents::{Base, Contents, folder};
+use super::findings::{Found, Ground};
+use super::formats::Form;
+use super::report::{Finding, Level, Report};
+use crate::admission::index::PolicyIndex;
+use crate::api::{PolicyRepository, PolicyRepositorySpec};
+use crate::cli::checkout::Checkout;
+use crate::cli::cluster::{Cluster, ClusterArgs, LazyCluster};
+use crate::cli::terminal::Style;
+use crate::cli::trust::TrustArgs;
+use crate::cli::{Outcome, Usage, complain, emit, files, time, warn};
+use crate::controller::observe::Ownership;
+use crate::git::one_line;
+use crate::policy::Reason;
+
+/// Check a repository of policies as the controller would, and a change to it before it is merged.
+///
+/// Every document is verified. With --base, the change is held against what was there before: versions rise, none is used
+/// twice, a workspace has one policy, and none is deleted that was not archived. With --agents or --cluster, agents are
+/// named that comply now and would not any more.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  sekuire repo check --trust keys/
+  sekuire repo check --base origin/main --trust /etc/sekuire/keys --agents agents/
+  sekuire repo check --base origin/main --cluster                 keys, accepted versions and agents of the cluster
+  sekuire repo check policies-example --trust policies-example/keys --output sarif > sekuire.sarif
+
+The verdict is that of the controller, for the same reasons. What is in a file of the checkout counts, committed or not,
+unless Git ignores it. Keys that a change brings along vouch for nothing: take --trust from the base, or from the cluster.
+
+Exit code 1: a document is refused, or a file is deleted whose policy stays enforced; with --strict also: an agent would
+newly be refused.
+JSON: {documents: [{file, workspace_id, policy_id, version, status, follows, result, message}], findings: [{level, reason,
+file, line, column, message}], newly_refused: [as of `sekuire agent check`]}.")]
+pub(in crate::cli) struct Check {
+    /// Checkout of the repository.
+    #[arg(value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// Commit that the change is to be merged into, such as origin/main (gitrevisions(7)).
+    #[arg(long, value_name = "REV")]
+    base: Option<String>,
+    /// The change is not merged but pushed: it has to descend from --base.
+    #[arg(long, requires = "base")]
+    push: bool,
+    /// Folder of the documents in DIR. Default: that of --repository, else `policies`.
+    #[arg(long, value_name = "FOLDER")]
+    path: Option<String>,
+    /// The PolicyRepository manifest, which says what the repository may publish. Default: repository.yaml in DIR, if there
+    /// is one.
+    #[arg(long, value_name = "FILE")]
+    repository: Option<PathBuf>,
+    /// Name the agents in these manifests or folders that would newly be refused. Can be given several times.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    agents: Vec<PathBuf>,
+    /// Ask the cluster: for the versions that it has accepted, for what the repository may publish, for its agents, and,
+    /// without --trust, for its keys.
+    #[arg(long = "cluster")]
+    ask_cluster: bool,
+    /// End with exit code 1 also where an agent would newly be refused.
+    #[arg(long)]
+    strict: bool,
+    #[command(flatten)]
+    trust: TrustArgs,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// The time to verify at, as in RFC 3339. Default: now.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    now: Option<Timestamp>,
+    /// Form of the output. `github`: annotations of GitHub Actions.
+    #[arg(long = "output", short = 'o', value_enum, default_value_t = Form::Text, value_name = "FORM")]
+    output: Form,
+}
+
+/// A `PolicyRepository` as it stands in a file.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    kind: String,
+    metadata: Metadata,
+    spec: PolicyRepositorySpec,
+}
+
+#[derive(serde::Deserialize)]
+struct Metadata {
+    name: String,
+}
+
+/// What is known of the repository's object.
+#[derive(Default)]
+struct Known {
+    spec: Option<PolicyRepositorySpec>,
+    /// How many there are in the cluster.
+    repositories: usize,
+}
+
+/// A manifest is a page.
+const MAX_MANIFEST_BYTES: usize = 1024 * 1024;
+
+impl Check {
+    pub(in crate::cli) fn run(self) -> anyhow::Result<Outcome> {
+        let now = self.now.unwrap_or_else(Timestamp::now);
+        let lazy = LazyCluster::new(&self.cluster);
+        let cluster = self.ask_cluster.then(|| lazy.get()).transpose()?;
+        anyhow::ensure!(self.dir.is_dir(), "{} is no folder; expected a checkout of the repository", self.dir.display());
+        let checkout = Checkout::find(&self.dir)?;
+        if self.base.is_some() && checkout.is_none() {
+            return Err(Usage(format!("--base needs a Git repository, and {} is in none", self.dir.display())).into());
+        }
+        let known = self.known(cluster)?;
+        let path = self.path.as_deref().or(known.spec.as_ref().map(PolicyRepositorySpec::path)).unwrap_or("policies");
+        let base = match (&checkout, &self.base) {
+            (Some(checkout), Some(base)) => Some(Base { id: checkout.id(base)?, pushed: self.push }),
+            _ => None,
+        };
+        let keys = self.trust.ring(|| lazy.get())?;
+        let contents = Contents::read(checkout.as_ref(), &folder(&self.dir, path), base.as_ref())?;
+        let ground = Ground {
+            contents: &contents,
+            checkout: checkout.as_ref(),
+            keys: &keys,
+            owned: known.spec.as_ref().map_or(Ownership::All, |spec| Ownership::of(spec, known.repositories)),
+            index: cluster.map_or_else(|| Ok(PolicyIndex::default()), |cluster| cluster.index(keys.clone(), now))?,
+            now,
+        };
+        let mut found = ground.judge()?;
+        if contents.unrelated {
+            found.findings.insert(0, self.rewritten());
+        }
+        let (mut members, faults) = agents::of_files(&self.agents)?;
+        if let Some(cluster) = cluster {
+            members.extend(agents::of_cluster(cluster)?);
+        }
+        faults.iter().for_each(|fault| complain(&one_line(fault)));
+        let report = self.report(found, &members, checkout.as_ref(), now);
+        emit(&self.output.of(&report, Style::of_stdout())?)?;
+        let refused = report.count(Level::Error) > 0 || !faults.is_empty();
+        Ok(if refused { Outcome::Refused } else { Outcome::Fine })
+    }
+
+    /// What the manifest, or the cluster's object of that name, says of the repository.
+    fn known(&self, cluster: Option<&Cluster>) -> anyhow::Result<Known> {
+        let usual = self.dir.join("repository.yaml");
+        let Some(file) = self.repository.as_ref().or_else(|| usual.is_file().then_some(&usual)) else {
+            return Ok(Known::default());
+        };
+        let text = files::read_text(file, MAX_MANIFEST_BYTES)?;
+        let manifest: Manifest = serde_yaml::from_str(&text)
+            .with_context(|| format!("{} is no PolicyRepository manifest; see --repository", file.display()))?;
+        anyhow::ensure!(
+            manifest.kind == "PolicyRepository",
+            "{} holds a {}; expected a PolicyRepository",
+            file.display(),
+            manifest.kind
+        );
+        let Some(cluster) = cluster else { return Ok(Known { spec: Some(manifest.spec), repositories: 1 }) };
+        let name = manifest.metadata.name;
+        let all = cluster.list::<PolicyRepository>("cannot read the repositories (PolicyRepository)")?;
+        let repositories = all.len();
+        let mut readable = all.into_iter().filter_map(|sent| sent.object.ok());
+        let Some(object) = readable.find(|object| object.metadata.name.as_ref() == Some(&name)) else {
+            warn(&format!("the cluster has no PolicyRepository {name}: {} counts instead", file.display()));
+            return Ok(Known { spec: Some(manifest.spec), repositories: repositories + 1 });
+        };
+        Ok(Known { spec: Some(object.spec), repositories })
+    }
+
+    fn rewritten(&self) -> Finding {
+        let base = self.base.as_deref().unwrap_or_default();
+        let message = if self.push {
+            format!("HEAD does not descend from {base}: the controller reads nothing of a rewritten history; rebase onto {base}")
+        } else {
+            format!("HEAD and {base} have no commit in common: this is another history; start from {base}")
+        };
+        Finding::new(Level::Error, Reason::HistoryRewritten, None, message)
+    }
+
+    fn report(&self, found: Found, members: &[Member], checkout: Option<&Checkout>, now: Timestamp) -> Report {
+        let Found { documents, mut findings, workspaces } = found;
+        let level = if self.strict { Level::Error } else { Level::Warning };
+        let mut newly_refused = Vec::new();
+        for member in members {
+            let policies = workspaces.get(member.workspace());
+            let Some(verdict) = policies.and_then(|policies| member.newly_refused(policies, now)) else { continue };
+            let in_checkout = |file: &str| checkout.and_then(|checkout| checkout.path_of(Path::new(file)).ok());
+            let file = member.file().map(|file| in_checkout(file).unwrap_or_else(|| file.to_owned()));
+            findings.push(member.finding(&verdict, level, file));
+            newly_refused.push(verdict);
+        }
+        Report { documents, findings, newly_refused }
+    }
+}

@@ -1,0 +1,269 @@
+//! What the controller would say of each document, and what of it is a fault of the change.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::contents::Contents;
+use super::report::{DocumentResult, Finding, Level};
+use crate::admission::hold;
+use crate::admission::index::{PolicyIndex, WorkspaceView};
+use crate::api::object_name;
+use crate::cli::checkout::Checkout;
+use crate::controller::candidate::{Candidate, Summary};
+use crate::controller::documents::readable;
+use crate::controller::observe::Ownership;
+use crate::controller::plan::{Outcome, Place, Plan, plan};
+use crate::controller::status::source_missing;
+use crate::git::{File, Limits};
+use crate::policy::document::{peek, place_of};
+use crate::policy::{Document, Format, KeyRing, Reason, Refusal, Status, VerifiedPolicy, verify};
+
+/// What documents are judged by.
+pub(super) struct Ground<'a> {
+    pub(super) contents: &'a Contents,
+    pub(super) checkout: Option<&'a Checkout>,
+    pub(super) keys: &'a KeyRing,
+    /// What the repository may publish.
+    pub(super) owned: Ownership,
+    /// What the cluster holds; empty where none was asked.
+    pub(super) index: PolicyIndex,
+    pub(super) now: Timestamp,
+}
+
+/// What was found.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) documents: Vec<DocumentResult>,
+    pub(super) findings: Vec<Finding>,
+    /// Policies by workspace.
+    pub(super) workspaces: BTreeMap<String, Policies>,
+}
+
+/// The policy of a workspace, if it has one.
+#[derive(Clone, Default)]
+pub(super) struct Policies {
+    pub(super) before: Option<Arc<VerifiedPolicy>>,
+    pub(super) after: Option<Arc<VerifiedPolicy>>,
+}
+
+/// A document, judged by itself.
+#[derive(Clone)]
+struct Judged {
+    workspace: Option<Arc<str>>,
+    verdict: Result<(Summary, Arc<VerifiedPolicy>), Refusal>,
+}
+
+/// The documents of one workspace, in the order of their commits; those at the tip last.
+#[derive(Default)]
+struct Group {
+    candidates: Vec<Candidate>,
+    policies: Vec<Option<Arc<VerifiedPolicy>>>,
+}
+
+impl Ground<'_> {
+    /// Judges everything that is at the tip, by itself and by what was there before.
+    pub(super) fn judge(&self) -> anyhow::Result<Found> {
+        let mut found = Found::default();
+        let most = Limits::default().files;
+        if self.contents.tip.len() > most {
+            let message = format!("{} documents; the controller reads at most {most}", self.contents.tip.len());
+            found.findings.push(Finding::new(Level::Error, Reason::LimitExceeded, None, message));
+            return Ok(found);
+        }
+        let mut groups = BTreeMap::new();
+        self.collect(&mut groups, &mut found)?;
+        for (name, group) in &groups {
+            self.workspace(&self.index.view(name), group, &mut found)?;
+        }
+        found.documents.sort_by(|a, b| a.file.cmp(&b.file));
+        found.findings.sort_by(|a, b| a.file.cmp(&b.file));
+        Ok(found)
+    }
+
+    /// Sorts the documents of all commits by workspace, in the way of the controller.
+    fn collect(&self, groups: &mut BTreeMap<String, Group>, found: &mut Found) -> anyhow::Result<()> {
+        let contents = self.contents;
+        let mut known: HashMap<(&str, Format), Judged> = HashMap::new();
+        // who commits rubbish in the place of a policy speaks of the workspace of that policy
+        let mut paths: HashMap<&str, Arc<str>> = HashMap::new();
+        let base = ("base", &contents.base);
+        let earlier = contents.earlier.iter().map(|(commit, files)| (commit.as_str(), files)).chain([base]);
+        for (order, (commit, files)) in earlier.enumerate() {
+            for file in files {
+                let Some(format) = Format::of_path(&file.path) else { continue };
+                let judged = match known.get(&(file.blob.as_str(), format)) {
+                    Some(judged) => judged.clone(),
+                    None => self.judged(file, format, true)?,
+                };
+                known.insert((&file.blob, format), judged.clone());
+                if let Some(workspace) = &judged.workspace {
+                    paths.insert(&file.path, workspace.clone());
+                }
+                add(groups, file, judged, (order, commit));
+            }
+        }
+        for file in &contents.tip {
+            let Some(format) = Format::of_path(&file.path) else { continue };
+            let mut judged = self.judged(file, format, false)?;
+            judged.workspace = judged.workspace.or_else(|| paths.get(file.path.as_str()).cloned());
+            let not_owned = judged.workspace.as_ref().and_then(|workspace| self.owned.refusal(workspace));
+            let refusal = judged.verdict.as_ref().err().or(not_owned.as_ref());
+            match refusal.filter(|_| judged.workspace.is_none() || not_owned.is_some()) {
+                Some(refusal) => {
+                    let outcome = Outcome { reason: refusal.reason, message: refusal.message.clone() };
+                    self.tell(file, judged.verdict.as_ref().ok().map(|(_, policy)| policy), &outcome, found)?;
+                }
+                None => add(groups, file, judged, (usize::MAX, "tip")),
+            }
+        }
+        Ok(())
+    }
+
+    /// A document of an earlier commit is judged whatever the time: one that is past its time was a version too.
+    fn judged(&self, file: &File, format: Format, earlier: bool) -> anyhow::Result<Judged> {
+        let refused = |workspace, refusal| Ok(Judged { workspace, verdict: Err(refusal) });
+        if let Err(message) = readable(file) {
+            return refused(None, Refusal { reason: Reason::Malformed, message, retry_at: None });
+        }
+        let text = self.contents.text(self.checkout, file)?;
+        let document = match Document::parse(&text, format) {
+            Ok(document) => document,
+            Err(fault) => return refused(peek(&text, format).workspace_id.map(Arc::from), fault.into()),
+        };
+        let workspace = Some(Arc::from(document.workspace_id()));
+        let verify = if earlier { hold::authenticate } else { verify };
+        match verify(document, self.keys, self.now) {
+            Ok(policy) => Ok(Judged { workspace, verdict: Ok((Summary::of(&policy), Arc::new(policy))) }),
+            Err(refusal) => refused(workspace, refusal),
+        }
+    }
+
+    fn workspace(&self, view: &WorkspaceView, group: &Group, found: &mut Found) -> anyhow::Result<()> {
+        let Group { candidates, policies } = group;
+        let tip = candidates.iter().position(|candidate| candidate.at_tip).unwrap_or(candidates.len());
+        let before = plan(view, &candidates[..tip], self.now);
+        let after = plan(view, candidates, self.now);
+        let policy = |plan: &Plan| match plan.base.as_ref()?.place {
+            Place::Candidate(index) => policies[index].clone(),
+            Place::Held => view.held.as_ref().map(|held| held.policy.clone()),
+            Place::Object => view.object.as_ref().and_then(|object| object.verdict.clone().ok()),
+            Place::Nowhere => None,
+        };
+        let pair = Policies { before: policy(&before), after: policy(&after) };
+        let before_findings = found.findings.len();
+        for (index, candidate) in candidates.iter().enumerate().skip(tip) {
+            let file = self.contents.tip.iter().find(|file| *file.path == *candidate.path);
+            if let Some(file) = file {
+                self.tell(file, policies[index].as_ref(), &after.outcomes[index], found)?;
+            }
+        }
+        if found.findings.len() == before_findings
+            && let Some(path) = deleted(&after, &candidates[..tip])
+            && let Some(base) = &after.base
+        {
+            let message = source_missing(&base.mark.version);
+            found.findings.push(Finding::new(Level::Error, Reason::SourceMissing, Some(path), message));
+        }
+        let workspace = candidates.iter().find_map(|candidate| candidate.workspace.as_deref());
+        if let Some(workspace) = workspace {
+            found.note_versions(workspace, &pair);
+            found.workspaces.insert(workspace.to_owned(), pair);
+        }
+        Ok(())
+    }
+
+    /// Reports a document at the tip.
+    fn tell(
+        &self,
+        file: &File,
+        policy: Option<&Arc<VerifiedPolicy>>,
+        outcome: &Outcome,
+        found: &mut Found,
+    ) -> anyhow::Result<()> {
+        let (reason, message) = (outcome.reason, outcome.message.clone());
+        found.documents.push(DocumentResult::new(&file.path, policy.map(|policy| &**policy), reason, &message));
+        if !matches!(reason, Reason::Verified | Reason::Superseded) {
+            let mut finding = Finding::new(Level::Error, reason, Some(file.path.clone()), message);
+            (finding.line, finding.column) = self.place(file, reason)?.unzip();
+            found.findings.push(finding);
+        }
+        Ok(())
+    }
+
+    /// Line and column of what a refusal speaks of.
+    fn place(&self, file: &File, reason: Reason) -> anyhow::Result<Option<(u32, u32)>> {
+        let (Some(format), Ok(())) = (Format::of_path(&file.path), readable(file)) else { return Ok(None) };
+        let text = self.contents.text(self.checkout, file)?;
+        let member = match reason {
+            Reason::Malformed => {
+                let fault = Document::parse(&text, format).err();
+                return Ok(fault.and_then(|fault| Some((fault.line?, fault.column.unwrap_or(1)))));
+            }
+            Reason::UnknownSigningKey
+            | Reason::KeyNotAuthorized
+            | Reason::KeyRevoked
+            | Reason::KeyNotYetValid
+            | Reason::KeyExpired => "signing_key_id",
+            Reason::HashMismatch => "hash",
+            Reason::SignatureMissing | Reason::SignatureInvalid => "signature",
+            Reason::DocumentSignatureMissing | Reason::DocumentSignatureInvalid => "document_signature",
+            Reason::ThresholdNotMet => "co_signatures",
+            Reason::PolicyExpired => "expires_at",
+            Reason::VersionRollback | Reason::VersionReused => "version",
+            Reason::ConflictingPolicies => "policy_id",
+            Reason::WorkspaceNotOwned => "workspace_id",
+            _ => return Ok(None),
+        };
+        Ok(place_of(&text, format, member))
+    }
+}
+
+fn add(groups: &mut BTreeMap<String, Group>, file: &File, judged: Judged, (order, commit): (usize, &str)) {
+    let Some(workspace) = judged.workspace else { return };
+    let group = groups.entry(object_name(&workspace)).or_default();
+    let (verdict, policy) = match judged.verdict {
+        Ok((summary, policy)) => (Ok(summary), Some(policy)),
+        Err(refusal) => (Err(refusal), None),
+    };
+    group.policies.push(policy);
+    group.candidates.push(Candidate {
+        repository: "this repository".into(),
+        branch: "".into(),
+        path: file.path.as_str().into(),
+        commit: commit.into(),
+        blob: file.blob.as_str().into(),
+        order,
+        at_tip: order == usize::MAX,
+        workspace: Some(workspace),
+        verdict,
+    });
+}
+
+/// The file that held the enforced version in the base, where no file holds it after the change.
+fn deleted(after: &Plan, earlier: &[Candidate]) -> Option<String> {
+    let base = after.base.as_ref().filter(|base| base.mark.lifecycle == Status::Active)?;
+    // what stands at the tip comes first as the place of an accepted version
+    let in_base = |candidate: &&Candidate| {
+        *candidate.commit == *"base"
+            && candidate.verdict.as_ref().is_ok_and(|summary| {
+                summary.mark.version == base.mark.version && summary.mark.digest == base.mark.digest
+            })
+    };
+    let at_tip = matches!(base.place, Place::Candidate(index) if index >= earlier.len());
+    earlier.iter().find(in_base).filter(|_| !at_tip).map(|candidate| candidate.path.to_string())
+}
+
+impl Found {
+    /// Says which version the accepted documents of a workspace follow.
+    fn note_versions(&mut self, workspace: &str, policies: &Policies) {
+        let Some(before) = &policies.before else { return };
+        let of_it = |document: &&mut DocumentResult| {
+            document.workspace_id.as_deref() == Some(workspace) && document.result == Reason::Verified
+        };
+        for document in self.documents.iter_mut().filter(of_it) {
+            document.follows = Some(before.version().to_string());
+        }
+    }
+}
