@@ -121,7 +121,12 @@ impl Checkout {
             if Format::of_path(name).is_some() {
                 match self.size(entry.id(), kind) {
                     Ok(size) => {
-                        files.push(File { path: joined(folder, below, name), blob: entry.id().to_string(), size, kind });
+                        files.push(File {
+                            path: joined(folder, below, name),
+                            blob: entry.id().to_string(),
+                            size,
+                            kind,
+                        });
                     }
                     Err(e) => broken = Some(e),
                 }
@@ -145,7 +150,8 @@ impl Checkout {
         for delta in diff.deltas().filter(|delta| matches!(delta.status(), Delta::Added | Delta::Modified)) {
             let file = delta.new_file();
             let Some(path) = file.path().and_then(Path::to_str) else { continue };
-            if Format::of_path(path).is_some() && matches!(file.mode(), git2::FileMode::Blob | git2::FileMode::BlobExecutable)
+            if Format::of_path(path).is_some()
+                && matches!(file.mode(), git2::FileMode::Blob | git2::FileMode::BlobExecutable)
             {
                 let (blob, size) = (file.id().to_string(), self.size(file.id(), FileKind::Regular)?);
                 files.push(File { path: joined(folder, "", path), blob, size, kind: FileKind::Regular });

@@ -131,7 +131,9 @@ impl Reason {
             Reason::DocumentSignatureInvalid => "document_signature was not made by the key over this document.",
             Reason::PolicyExpired => "expires_at has been reached.",
             Reason::Verified => "Everything holds.",
-            Reason::VersionRollback => "The version is lower than the highest one that was ever accepted for the workspace.",
+            Reason::VersionRollback => {
+                "The version is lower than the highest one that was ever accepted for the workspace."
+            }
             Reason::VersionReused => "The version was accepted before with other content.",
             Reason::ConflictingPolicies => "Active documents with different policy_id claim one workspace.",
             Reason::HistoryRewritten => "The new commit does not descend from the last one.",

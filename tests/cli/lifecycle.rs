@@ -13,13 +13,6 @@ impl Desk {
     fn edit(&self, command: &str, arguments: &[&str]) -> super::support::Ended {
         self.run(&[&["policy", command, "--key", &self.private_key()], arguments].concat())
     }
-
-    fn git(&self, arguments: &[&str]) {
-        let mut git = std::process::Command::new("git");
-        git.args(["-c", "user.name=t", "-c", "user.email=t@t"]).args(arguments).current_dir(self.path(""));
-        let output = git.output().unwrap();
-        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
 }
 
 #[test]

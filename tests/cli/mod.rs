@@ -2,6 +2,7 @@
 
 mod key;
 mod lifecycle;
+mod repo;
 mod sign;
 mod support;
 mod validate;

@@ -69,6 +69,19 @@ impl Desk {
         }
     }
 
+    /// Runs `git` in a folder of it.
+    pub(super) fn git_in(&self, folder: &str, arguments: &[&str]) {
+        let mut git = std::process::Command::new("git");
+        git.args(["-c", "user.name=t", "-c", "user.email=t@t"]).args(arguments).current_dir(self.path(folder));
+        let output = git.output().unwrap();
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Runs `git` in the folder.
+    pub(super) fn git(&self, arguments: &[&str]) {
+        self.git_in("", arguments);
+    }
+
     /// Runs `sekuire policy sign` with the key.
     pub(super) fn sign(&self, arguments: &[&str]) -> Ended {
         self.run(&[&["policy", "sign", "--key", &self.private_key()], arguments].concat())

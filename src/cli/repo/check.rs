@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::agents::{self, Member};
-use super::contents::{Base, Contents, folder};
+use super::contents::{Base, Contents};
 use super::findings::{Found, Ground};
 use super::formats::Form;
 use super::report::{Finding, Level, Report};
@@ -110,7 +110,11 @@ impl Check {
         let now = self.now.unwrap_or_else(Timestamp::now);
         let lazy = LazyCluster::new(&self.cluster);
         let cluster = self.ask_cluster.then(|| lazy.get()).transpose()?;
-        anyhow::ensure!(self.dir.is_dir(), "{} is no folder; expected a checkout of the repository", self.dir.display());
+        anyhow::ensure!(
+            self.dir.is_dir(),
+            "{} is no folder; expected a checkout of the repository",
+            self.dir.display()
+        );
         let checkout = Checkout::find(&self.dir)?;
         if self.base.is_some() && checkout.is_none() {
             return Err(Usage(format!("--base needs a Git repository, and {} is in none", self.dir.display())).into());
@@ -122,7 +126,7 @@ impl Check {
             _ => None,
         };
         let keys = self.trust.ring(|| lazy.get())?;
-        let contents = Contents::read(checkout.as_ref(), &folder(&self.dir, path), base.as_ref())?;
+        let contents = Contents::read(checkout.as_ref(), &self.dir, path, base.as_ref())?;
         let ground = Ground {
             contents: &contents,
             checkout: checkout.as_ref(),
@@ -176,7 +180,9 @@ impl Check {
     fn rewritten(&self) -> Finding {
         let base = self.base.as_deref().unwrap_or_default();
         let message = if self.push {
-            format!("HEAD does not descend from {base}: the controller reads nothing of a rewritten history; rebase onto {base}")
+            format!(
+                "HEAD does not descend from {base}: the controller reads nothing of a rewritten history; rebase onto {base}"
+            )
         } else {
             format!("HEAD and {base} have no commit in common: this is another history; start from {base}")
         };

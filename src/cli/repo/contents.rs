@@ -36,10 +36,11 @@ pub(super) struct Base {
 }
 
 impl Contents {
-    /// Reads the checkout's documents below `folder`, and those of the base.
+    /// Reads the documents of the folder `path` (as in `spec.path`) of the checkout `dir`, and those of the base.
     pub(super) fn read(
         checkout: Option<&Checkout>,
-        folder: &Path,
+        dir: &Path,
+        path: &str,
         base: Option<&Base>,
     ) -> anyhow::Result<Contents> {
         let mut contents = Contents {
@@ -49,10 +50,15 @@ impl Contents {
             unrelated: false,
             texts: HashMap::new(),
         };
+        let folder = &folder(dir, path);
         let prefix = match checkout {
-            Some(checkout) => checkout.path_of(folder)?,
-            None => folder.to_string_lossy().into_owned(),
+            Some(checkout) => {
+                let root = dir.canonicalize().with_context(|| format!("cannot read {}", dir.display()))?;
+                self::folder(Path::new(&checkout.path_of(&root)?), path)
+            }
+            None => folder.clone(),
         };
+        let prefix = prefix.to_string_lossy().into_owned();
         let there = folder.is_dir();
         if there {
             contents.walk(checkout, folder, &prefix)?;
@@ -87,7 +93,8 @@ impl Contents {
     /// All documents below a folder, but for what Git leaves out.
     fn walk(&mut self, checkout: Option<&Checkout>, folder: &Path, prefix: &str) -> anyhow::Result<()> {
         let cannot = || format!("cannot read {}", folder.display());
-        let entries: Vec<_> = std::fs::read_dir(folder).with_context(cannot)?.collect::<Result<_, _>>().with_context(cannot)?;
+        let entries: Vec<_> =
+            std::fs::read_dir(folder).with_context(cannot)?.collect::<Result<_, _>>().with_context(cannot)?;
         for entry in entries {
             let name = entry.file_name().to_string_lossy().into_owned();
             let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}/{name}") };
@@ -143,8 +150,10 @@ fn merged(fork: &[File], base: &[File], change: &[File]) -> Vec<File> {
 }
 
 /// The folder of the documents: `path`, as in `spec.path`, below `dir`.
-pub(super) fn folder(dir: &Path, path: &str) -> PathBuf {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".").fold(dir.to_owned(), |folder, part| folder.join(part))
+fn folder(dir: &Path, path: &str) -> PathBuf {
+    path.split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .fold(dir.to_owned(), |folder, part| folder.join(part))
 }
 
 #[cfg(test)]

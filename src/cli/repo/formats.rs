@@ -44,7 +44,8 @@ fn text(report: &Report, style: Style) -> String {
         _ => style.mark(false),
     });
     let table = columns(&rows);
-    let mut text = table.lines().zip(marks).fold(String::new(), |text, (line, mark)| text + &format!("{mark} {line}\n"));
+    let mut text =
+        table.lines().zip(marks).fold(String::new(), |text, (line, mark)| text + &format!("{mark} {line}\n"));
     for finding in report.findings.iter().filter(|finding| finding.reason != AGENT_NEWLY_REFUSED) {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "\n{}: {}", style.strong(&finding.place()), style.bad(finding.reason));
@@ -107,7 +108,8 @@ fn sarif(report: &Report) -> Value {
         });
         if let Some(file) = &finding.file {
             let mut physical = json!({"artifactLocation": {"uri": uri(file), "uriBaseId": "%SRCROOT%"}});
-            physical["region"] = json!({"startLine": finding.line.unwrap_or(1), "startColumn": finding.column.unwrap_or(1)});
+            physical["region"] =
+                json!({"startLine": finding.line.unwrap_or(1), "startColumn": finding.column.unwrap_or(1)});
             result["locations"] = json!([{"physicalLocation": physical}]);
         }
         result
