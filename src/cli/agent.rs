@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::agents::{self, Agents, NamedAgent};
 use super::cluster::{ClusterArgs, LazyCluster};
+use super::output::counted;
 use super::source::Source;
 use super::terminal::Style;
 use super::trust::TrustArgs;
@@ -73,7 +74,7 @@ pub(super) fn tell_faults(found: &Agents) -> Outcome {
 /// The verdicts for people, with their number.
 pub(super) fn table(verdicts: &[Verdict], style: Style) -> String {
     let refused = verdicts.iter().filter(|verdict| !verdict.decision.allowed).count();
-    rows(verdicts, style) + &format!("{} agents, {refused} refused\n", verdicts.len())
+    rows(verdicts, style) + &format!("{}, {refused} refused\n", counted(verdicts.len(), "agent"))
 }
 
 /// The verdicts for people.

@@ -36,6 +36,11 @@ impl Output {
     }
 }
 
+/// `1 agent`, `2 agents`.
+pub(super) fn counted(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
 /// Rows below each other, each column as wide as its widest cell; the last one is not filled up. Cells without colour.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let mut width = [0; N];

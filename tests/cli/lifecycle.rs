@@ -63,6 +63,14 @@ fn every_rule_of_the_skeleton_is_one_when_its_comment_signs_are_removed() {
 #[test]
 fn a_draft_is_activated_and_archived_under_new_versions() {
     let desk = Desk::new();
+    // the skeleton keeps its comments all the way
+    assert_eq!(desk.run(&["policy", "new", "--workspace", "ws_team", "--draft", "--out", "p.yaml"]).code, 0);
+    let comments = |text: &str| text.lines().filter(|line| line.contains('#')).count();
+    let before = comments(&desk.read("p.yaml"));
+    for command in ["activate", "archive"] {
+        let ended = desk.edit(command, &["p.yaml"]);
+        assert_eq!((ended.code, comments(&desk.read("p.yaml"))), (0, before), "{}", ended.err);
+    }
     desk.write("p.json", &JSON.replace("active", "draft"));
     assert_eq!(desk.edit("activate", &["p.json"]).code, 0);
     let active = json(&desk, "p.json");

@@ -53,9 +53,9 @@ pub(super) fn comments(text: &str) -> usize {
     let whole = outside.clone();
     let mut parser = Parser::new_from_str(text);
     while let Some(Ok((event, span))) = parser.next_event() {
-        if let Event::Scalar(_, style, ..) = event {
+        if let Event::Scalar(text, style, ..) = event {
             // Whatever stands in a scalar is no comment; line breaks stay where they are.
-            outside[span_of(&whole, style, span)].iter_mut().filter(|c| **c != '\n').for_each(|c| *c = 'x');
+            outside[span_of(&whole, &text, style, span)].iter_mut().filter(|c| **c != '\n').for_each(|c| *c = 'x');
         }
     }
     let begins = |line: &str| line.starts_with('#') || line.contains(" #") || line.contains("\t#");
@@ -105,9 +105,9 @@ impl Root {
                     root.indent = span.start.col();
                     name = Some((text.into_owned(), start));
                 }
-                Event::Scalar(_, style, ..) if depth == 1 => {
+                Event::Scalar(text, style, ..) if depth == 1 => {
                     let (name, key) = name.take()?;
-                    root.members.push(Member { name, key, value: Some(span_of(chars, style, span)) });
+                    root.members.push(Member { name, key, value: Some(span_of(chars, &text, style, span)) });
                 }
                 Event::DocumentEnd if span.end.index() > start => return None,
                 _ => {}
@@ -117,17 +117,33 @@ impl Root {
     }
 }
 
-/// Where a scalar stands. The parser's span of one in double quotes runs on to what follows it.
-fn span_of(chars: &[char], style: ScalarStyle, span: Span) -> Range<usize> {
+/// Where a scalar stands. The parser's span of one that is no block runs on to what follows it.
+fn span_of(chars: &[char], text: &str, style: ScalarStyle, span: Span) -> Range<usize> {
     let (start, end) = (span.start.index().min(chars.len()), span.end.index().min(chars.len()));
-    if style != ScalarStyle::DoubleQuoted {
-        return start..end;
+    let length = text.chars().count();
+    match style {
+        ScalarStyle::DoubleQuoted | ScalarStyle::SingleQuoted => start..quoted_end(&chars[..end], start),
+        // one that stands on a single line stands there as it is
+        ScalarStyle::Plain if chars[start..end].iter().copied().take(length).eq(text.chars()) => start..start + length,
+        _ => start..end,
     }
+}
+
+/// Behind the closing quote of the scalar that begins at `start` (YAML 1.2, 7.3.1 and 7.3.2).
+fn quoted_end(chars: &[char], start: usize) -> usize {
+    let Some(quote) = chars.get(start) else { return chars.len() };
     let mut at = start + 1;
-    while at < end && chars[at] != '"' {
-        at += if chars[at] == '\\' { 2 } else { 1 };
+    while let Some(c) = chars.get(at) {
+        let escaped = match quote {
+            '"' => *c == '\\',
+            _ => *c == '\'' && chars.get(at + 1) == Some(&'\''),
+        };
+        if c == quote && !escaped {
+            return at + 1;
+        }
+        at += if escaped { 2 } else { 1 };
     }
-    start..(at + 1).min(end)
+    chars.len()
 }
 
 fn line_start(chars: &[char], at: usize) -> usize {
@@ -138,4 +154,21 @@ fn line_start(chars: &[char], at: usize) -> usize {
 fn quoted(value: &Value) -> Option<String> {
     let text = value.as_str()?;
     text.chars().all(|c| c.is_ascii_graphic() && c != '\'').then(|| format!("'{text}'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_behind_values_stay_however_these_are_written() {
+        let content = "policy_id: a # \"one\"\nworkspace_id: 'it''s' # 'two'\n#expires_at: 'x' # three\n";
+        let text = format!("{content}status: \"draft\" # four\ncontent: {{}}\n");
+        let chars: Vec<char> = text.chars().collect();
+        let root = Root::read(&text, &chars).unwrap();
+        let value = |member: &Member| member.value.clone().map(|range| chars[range].iter().collect::<String>());
+        let values: Vec<_> = root.members.iter().map(value).collect();
+        assert_eq!(values, [Some("a".into()), Some("'it''s'".into()), Some("\"draft\"".into()), None]);
+        assert_eq!(comments(&text), 4);
+    }
 }

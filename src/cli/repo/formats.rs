@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::report::{AGENT_NEWLY_REFUSED, DocumentResult, Finding, Level, Report};
 use crate::cli::agent;
-use crate::cli::output::columns;
+use crate::cli::output::{columns, counted};
 use crate::cli::terminal::Style;
 use crate::git::{one_line, shown};
 use crate::policy::Reason;
@@ -66,10 +66,6 @@ fn summary(report: &Report) -> String {
         agents => format!(", {} newly refused", counted(agents, "agent")),
     };
     format!("{}, {}{agents}", counted(documents, "document"), counted(faults, "fault"))
-}
-
-fn counted(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 impl DocumentResult {
