@@ -2,6 +2,7 @@
 
 mod key;
 mod lifecycle;
+mod manual;
 mod repo;
 mod sign;
 mod support;
