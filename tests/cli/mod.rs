@@ -1,6 +1,7 @@
 //! The command line, as a user has it: the real binary, its output and its exit code.
 
 mod docs;
+mod getting_started;
 mod key;
 mod lifecycle;
 mod manual;
