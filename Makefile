@@ -20,8 +20,9 @@ test: ## all tests, on a real API server; prints how many ran
 check: ## format, lints, documentation, the pure core alone, generated files, dependencies
 	@.ci/check
 
-generate: ## write crds/ from the Rust types
-	@$(BUILD) --quiet && $(TARGET)/debug/sekuire crds --dir $(INTO)/crds
+generate: ## write crds/ from the Rust types, and docs/cli.md from the commands
+	@$(BUILD) --quiet && $(TARGET)/debug/sekuire crds --dir $(INTO)/crds && \
+	mkdir -p $(INTO)/docs && $(TARGET)/debug/sekuire manual > $(INTO)/docs/cli.md
 
 bench: ## measure decision and webhook, and print ratios
 	@cargo bench --locked

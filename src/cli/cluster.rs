@@ -25,15 +25,17 @@ use crate::policy::KeyRing;
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(20);
 
+/// Where help lists them. Given to each, since `next_help_heading` would go on behind them.
+const HEADING: &str = "Cluster";
+
 /// Which cluster is asked.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Cluster")]
 pub(super) struct ClusterArgs {
     /// Kubeconfig of the cluster. Default: KUBECONFIG, ~/.kube/config, or the service account of the pod.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig. Default: its current one.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
     context: Option<String>,
 }
 

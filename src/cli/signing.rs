@@ -76,23 +76,25 @@ pub(super) fn public_key(path: &Path) -> anyhow::Result<PublicKey> {
     PublicKey::parse(&text).map_err(|fault| anyhow!("{}: {fault}", path.display()))
 }
 
+/// Where help lists them, see [`super::cluster::ClusterArgs`].
+const HEADING: &str = "Signing";
+
 /// What signs.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Signing")]
 pub(super) struct SigningArgs {
     /// Private key: PKCS#8 PEM (`openssl genpkey -algorithm ed25519`), OpenSSH (`ssh-keygen -t ed25519`), or 32 or 64 bytes
     /// in hex.
-    #[arg(long, value_name = "FILE", required_unless_present = "signer", conflicts_with = "signer")]
+    #[arg(long, value_name = "FILE", required_unless_present = "signer", conflicts_with = "signer", help_heading = HEADING)]
     key: Option<PathBuf>,
     /// Program that signs instead, for keys in a KMS or in hardware: it is run by the shell, gets the bytes on standard
     /// input, and writes the Ed25519 signature, 64 bytes, to standard output.
-    #[arg(long, value_name = "COMMAND", requires = "public_key")]
+    #[arg(long, value_name = "COMMAND", requires = "public_key", help_heading = HEADING)]
     signer: Option<String>,
     /// Public key of --signer: PEM, OpenSSH or hex.
-    #[arg(long, value_name = "FILE", requires = "signer")]
+    #[arg(long, value_name = "FILE", requires = "signer", help_heading = HEADING)]
     public_key: Option<PathBuf>,
     /// Id of the key: the keyId of its SigningKey. Default: the one that `sekuire key show` prints.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", help_heading = HEADING)]
     key_id: Option<String>,
     #[command(flatten)]
     passphrase: PassphraseArgs,

@@ -1,8 +1,11 @@
 //! The command line, as a user has it: the real binary, its output and its exit code.
 
 mod agent;
+mod docs;
+mod getting_started;
 mod key;
 mod lifecycle;
+mod manual;
 mod repo;
 mod sign;
 mod story;

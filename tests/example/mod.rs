@@ -1,5 +1,7 @@
 //! `policies-example/` is what its README says.
 
+mod gates;
+
 use std::{
     fs,
     path::{Path, PathBuf},
