@@ -1,7 +1,7 @@
 //! Admission: the index of what is enforced, and the webhook that asks it.
 //!
 //! ```text
-//! API server ──TLS──▶ server ─▶ webhook ─▶ review::read ─▶ PolicyIndex ─▶ policy::decide ─▶ review::answer
+//! API server ──TLS──▶ server ─▶ routes ─▶ webhook ─▶ review::read ─▶ PolicyIndex ─▶ policy::decide ─▶ review::answer
 //!                       ▲
 //!                  Certificates ◀── Secret or files          registration ─▶ ValidatingWebhookConfiguration
 //!                       └──────────── caBundle, and what of it the API server has ────────────┘
@@ -21,6 +21,7 @@ pub mod liveness;
 mod pair;
 pub mod registration;
 pub mod review;
+pub mod routes;
 mod secret;
 pub mod server;
 mod tls;
@@ -31,6 +32,7 @@ pub use certificates::Certificates;
 pub use files::{Files, follow as follow_files};
 pub use index::PolicyIndex;
 pub use pair::Names;
+pub use routes::Routes;
 pub use secret::{SECRET_NAME, SecretSource, keep as keep_secret};
 pub use tls::{Serving, server_config};
 pub use webhook::Webhook;

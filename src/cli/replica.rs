@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::cluster;
 use crate::admission::certificates::{Certificates, SETTLE};
 use crate::admission::registration::{self, Registration, Target};
-use crate::admission::{self, Files, Names, SECRET_NAME, SecretSource, Webhook, server};
+use crate::admission::routes::Bodies;
+use crate::admission::{self, Files, Names, Routes, SECRET_NAME, SecretSource, Webhook, server};
 use crate::controller::caches::{self, Caches};
 use crate::controller::events::Events;
 use crate::controller::lead;
@@ -175,10 +176,11 @@ async fn serve(
         events.clone(),
         shutdown.clone(),
     ));
-    let listener = server::listen(config.listen).await?;
+    let listener = server::listen(config.listen, "--webhook-listen").await?;
     let limits = server::Limits { shutdown_delay: config.shutdown_delay, ..server::Limits::default() };
-    let webhook = Arc::new(Webhook::new(caches.index));
-    Ok(server::serve(listener, certificates.serving(), webhook, limits, shutdown).await?)
+    let serving = certificates.serving();
+    let routes = Routes::new(Arc::new(Webhook::new(caches.index)), serving.clone(), &Bodies::default());
+    Ok(server::serve(listener, serving, routes, limits, shutdown).await?)
 }
 
 /// Where the API server finds the webhook, and the names that its certificate is made for.
