@@ -3,6 +3,7 @@
 mod key;
 mod lifecycle;
 mod repo;
+mod sdk;
 mod sign;
 mod support;
 mod validate;

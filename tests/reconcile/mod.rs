@@ -5,5 +5,6 @@ mod lifecycle;
 mod overrides;
 mod read_api;
 mod resources;
+mod sdk;
 mod signatures;
 mod tenant;
