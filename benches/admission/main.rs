@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use sekuire_policy::admission::index::Enforced;
-use sekuire_policy::admission::server::Handler as _;
+use sekuire_policy::admission::routes::Handler as _;
 use sekuire_policy::admission::{PolicyIndex, Webhook};
 use sekuire_policy::policy::{AgentSpec, Subject, decide, decision};
 use serde_json::{Value, json};

@@ -15,8 +15,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sekuire_policy::admission::certificates::{Certificates, Files, Made, follow_files, make};
 use sekuire_policy::admission::review::Answer;
-use sekuire_policy::admission::server::{self, Handler, Limits};
-use sekuire_policy::admission::{Names, PolicyIndex, Webhook};
+use sekuire_policy::admission::routes::{Bodies, Handler};
+use sekuire_policy::admission::server::{self, Limits};
+use sekuire_policy::admission::{Names, PolicyIndex, Routes, Webhook};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -113,11 +114,12 @@ impl Certified {
         while certificates.not_after().is_none() {
             tokio::task::yield_now().await;
         }
-        let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let listener = server::listen("127.0.0.1:0".parse().unwrap(), "--webhook-listen").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = certificates.serving();
+        let routes = Routes::new(Arc::new(handler), serving.clone(), &Bodies::default());
         tokio::spawn(async move {
-            server::serve(listener, serving, Arc::new(handler), Limits::default(), CancellationToken::new()).await
+            server::serve(listener, serving, routes, Limits::default(), CancellationToken::new()).await
         });
         address
     }

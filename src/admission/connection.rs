@@ -12,19 +12,20 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::server::{Handler, Shared, respond};
+use super::server::{Service, Shared, respond};
 use super::tls::HTTP_2;
 
 /// Accepts connections until the end of the drain that `shutdown` begins.
-pub(super) async fn accept<H: Handler>(
+pub(super) async fn accept<S: Service>(
     listener: TcpListener,
     config: Arc<ServerConfig>,
-    shared: Arc<Shared<H>>,
+    shared: Arc<Shared<S>>,
     shutdown: CancellationToken,
 ) {
     let acceptor = TlsAcceptor::from(config);
@@ -63,10 +64,10 @@ pub(super) async fn accept<H: Handler>(
 }
 
 /// Waits for the signal, says so to whoever asks for readiness, and then for the delay.
-async fn end_of_drain<H: Handler>(shared: &Shared<H>, shutdown: &CancellationToken) {
+async fn end_of_drain<S: Service>(shared: &Shared<S>, shutdown: &CancellationToken) {
     shutdown.cancelled().await;
     shared.draining.store(true, Ordering::Relaxed);
-    tracing::info!(delay = ?shared.limits.shutdown_delay, "webhook is draining");
+    tracing::info!(delay = ?shared.limits.shutdown_delay, "{} is draining", S::NAME);
     tokio::time::sleep(shared.limits.shutdown_delay).await;
 }
 
@@ -85,18 +86,19 @@ async fn next(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, Ow
     }
 }
 
-struct Connection<H> {
+struct Connection<S> {
     acceptor: TlsAcceptor,
-    shared: Arc<Shared<H>>,
+    shared: Arc<Shared<S>>,
     watcher: Watcher,
     kill: CancellationToken,
 }
 
-impl<H: Handler> Connection<H> {
+impl<S: Service> Connection<S> {
     async fn run(self, stream: TcpStream, place: OwnedSemaphorePermit) {
         let _place = place;
-        let kill = self.kill.clone();
-        let ended = kill.run_until_cancelled(self.serve(stream)).await;
+        let (kill, lifetime) = (self.kill.clone(), self.shared.limits.lifetime.unwrap_or(Duration::MAX));
+        let ended = kill.run_until_cancelled(tokio::time::timeout(lifetime, self.serve(stream))).await;
+        let ended = ended.map(|ended| ended.unwrap_or_else(|_| Err("it has lived its time".to_owned())));
         if let Some(Err(error)) = ended {
             // Scanners, probes and clients that go away: of interest only to who looks for it.
             tracing::debug!(error, "connection ended");
@@ -105,13 +107,14 @@ impl<H: Handler> Connection<H> {
 
     async fn serve(self, stream: TcpStream) -> Result<(), String> {
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let first_request = tokio::time::Instant::now() + self.shared.limits.first_request;
+        let opened = Instant::now();
+        let first_request = opened + self.shared.limits.first_request;
         let stream = tokio::time::timeout_at(first_request, self.acceptor.accept(stream))
             .await
             .map_err(|_| "no TLS handshake in time".to_owned())?
             .map_err(|error| error.to_string())?;
         let asked = Arc::new(AtomicBool::new(false));
-        let http = self.speak(stream, Arc::clone(&asked));
+        let http = self.speak(stream, opened, Arc::clone(&asked));
         tokio::pin!(http);
         // Whoever connects must ask; a connection that has asked once may then lie idle.
         match tokio::time::timeout_at(first_request, &mut http).await {
@@ -124,6 +127,7 @@ impl<H: Handler> Connection<H> {
     fn speak(
         self,
         stream: TlsStream<TcpStream>,
+        opened: Instant,
         asked: Arc<AtomicBool>,
     ) -> impl Future<Output = Result<(), String>> + Send {
         let http_2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
@@ -131,7 +135,7 @@ impl<H: Handler> Connection<H> {
         let shared = self.shared;
         let service = service_fn(move |request| {
             asked.store(true, Ordering::Relaxed);
-            respond(Arc::clone(&shared), request)
+            respond(Arc::clone(&shared), opened, request)
         });
         let io = TokioIo::new(stream);
         if http_2 {

@@ -1,7 +1,8 @@
-//! Admission: the index of what is enforced, and the webhook that asks it.
+//! Admission: the index of what is enforced, and the two servers that ask it: the webhook, and the read API.
 //!
 //! ```text
-//! API server ──TLS──▶ server ─▶ webhook ─▶ review::read ─▶ PolicyIndex ─▶ policy::decide ─▶ review::answer
+//! readers    ──TLS──▶ server ─▶ read_api ─▶ PolicyIndex
+//! API server ──TLS──▶ server ─▶ routes ─▶ webhook ─▶ review::read ─▶ PolicyIndex ─▶ policy::decide ─▶ review::answer
 //!                       ▲
 //!                  Certificates ◀── Secret or files          registration ─▶ ValidatingWebhookConfiguration
 //!                       └──────────── caBundle, and what of it the API server has ────────────┘
@@ -19,8 +20,10 @@ pub mod hold;
 pub mod index;
 pub mod liveness;
 mod pair;
+pub mod read_api;
 pub mod registration;
 pub mod review;
+pub mod routes;
 mod secret;
 pub mod server;
 mod tls;
@@ -31,6 +34,8 @@ pub use certificates::Certificates;
 pub use files::{Files, follow as follow_files};
 pub use index::PolicyIndex;
 pub use pair::Names;
+pub use read_api::ReadApi;
+pub use routes::Routes;
 pub use secret::{SECRET_NAME, SecretSource, keep as keep_secret};
 pub use tls::{Serving, server_config};
 pub use webhook::Webhook;

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::certificates::Certificates;
-use super::server::VALIDATE_PATH;
+use super::routes::VALIDATE_PATH;
 use crate::api::{FIELD_MANAGER, GROUP};
 use crate::controller::events::Events;
 use crate::controller::lease::Leading;

@@ -7,7 +7,8 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -36,6 +37,15 @@ impl Answer {
     #[must_use]
     pub fn plain(status: StatusCode, message: impl Into<String>) -> Answer {
         Answer { status, content_type: "text/plain; charset=utf-8", body: Bytes::from(message.into()) }
+    }
+}
+
+impl<B: From<Bytes>> From<Answer> for Response<B> {
+    fn from(answer: Answer) -> Response<B> {
+        let mut response = Response::new(B::from(answer.body));
+        *response.status_mut() = answer.status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+        response
     }
 }
 

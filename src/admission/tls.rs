@@ -1,4 +1,4 @@
-//! TLS of the webhook: one configuration for the life of the process, the certificate swapped underneath it.
+//! TLS of the servers: one configuration for the life of the process, the certificate swapped underneath it.
 
 use std::sync::Arc;
 
@@ -48,16 +48,19 @@ impl ResolvesServerCert for Serving {
     }
 }
 
-/// TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, sessions resumed by tickets whose keys rotate by themselves.
+/// TLS 1.2 and 1.3, HTTP/1.1 and, where `http_2` says so, HTTP/2; sessions resumed by tickets whose keys rotate by themselves.
 ///
 /// # Errors
 /// When the random generator of the system fails.
-pub fn server_config(serving: Arc<Serving>) -> Result<Arc<ServerConfig>, rustls::Error> {
+pub fn server_config(serving: Arc<Serving>, http_2: bool) -> Result<Arc<ServerConfig>, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(rustls::DEFAULT_VERSIONS)?
         .with_no_client_auth()
         .with_cert_resolver(serving);
-    config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1_1.to_vec()];
+    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    if http_2 {
+        config.alpn_protocols.insert(0, HTTP_2.to_vec());
+    }
     config.ticketer = rustls::crypto::ring::Ticketer::new()?;
     Ok(Arc::new(config))
 }

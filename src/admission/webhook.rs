@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::index::{Binding, Enforced, PolicyIndex};
 use super::review::{self, Answer, Head, Request, Settled};
-use super::server::Handler;
+use super::routes::Handler;
 use crate::policy::{self, AgentSpec, Decision, Subject};
 
 /// How long a request waits for a namespace, or its label, that this replica's watch has not brought yet: one

@@ -35,6 +35,11 @@ pub struct Controller {
     /// Address to serve the admission webhook, /healthz and /readyz on, over HTTPS.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9443")]
     webhook_listen: SocketAddr,
+    /// Address to serve the read API on, over HTTPS with the webhook's certificate: the policy in force in a workspace,
+    /// at /api/v1/workspaces/WORKSPACE/policy/active. Whoever reaches the address may read; a policy is no secret.
+    /// Default: it is not served.
+    #[arg(long, value_name = "ADDRESS")]
+    api_listen: Option<SocketAddr>,
     /// URL at which the API server reaches the webhook. Default: the Service, see --webhook-service.
     #[arg(long, value_name = "URL")]
     webhook_url: Option<String>,
@@ -95,6 +100,7 @@ impl Controller {
             data_dir: self.data_dir,
             namespace: self.namespace,
             listen: self.webhook_listen,
+            api_listen: self.api_listen,
             webhook_url: self.webhook_url,
             webhook_service: self.webhook_service,
             tls,

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::cluster;
 use crate::admission::certificates::{Certificates, SETTLE};
 use crate::admission::registration::{self, Registration, Target};
-use crate::admission::{self, Files, Names, SECRET_NAME, SecretSource, Webhook, server};
+use crate::admission::routes::Bodies;
+use crate::admission::{self, Files, Names, ReadApi, Routes, SECRET_NAME, SecretSource, Webhook, read_api, server};
 use crate::controller::caches::{self, Caches};
 use crate::controller::events::Events;
 use crate::controller::lead;
@@ -54,6 +55,8 @@ pub struct Config {
     pub namespace: String,
     /// Address of the webhook.
     pub listen: SocketAddr,
+    /// Address of the read API; `None`: it is not served.
+    pub api_listen: Option<SocketAddr>,
     /// URL of the webhook, where the API server does not reach it through a Service.
     pub webhook_url: Option<String>,
     /// Service of the webhook.
@@ -144,7 +147,7 @@ async fn lead_while_elected(client: Client, git: Git, caches: Caches, events: Ev
     }
 }
 
-/// Serves admission until `shutdown`, with its certificate and its registration.
+/// Serves admission, and the read API if it was asked for, until `shutdown`, with certificate and registration.
 async fn serve(
     config: &Config,
     client: Client,
@@ -175,10 +178,17 @@ async fn serve(
         events.clone(),
         shutdown.clone(),
     ));
-    let listener = server::listen(config.listen).await?;
-    let limits = server::Limits { shutdown_delay: config.shutdown_delay, ..server::Limits::default() };
-    let webhook = Arc::new(Webhook::new(caches.index));
-    Ok(server::serve(listener, certificates.serving(), webhook, limits, shutdown).await?)
+    let (serving, delay) = (certificates.serving(), config.shutdown_delay);
+    let listener = server::listen(config.listen, "--webhook-listen").await?;
+    let webhook = Arc::new(Webhook::new(caches.index.clone()));
+    let routes = Routes::new(webhook, serving.clone(), &Bodies::default());
+    let limits = server::Limits { shutdown_delay: delay, ..server::Limits::default() };
+    let webhook = server::serve(listener, serving.clone(), routes, limits, shutdown.clone());
+    let Some(address) = config.api_listen else { return Ok(webhook.await?) };
+    let listener = server::listen(address, "--api-listen").await?;
+    let read_api = server::serve(listener, serving, ReadApi::new(caches.index), read_api::limits(delay), shutdown);
+    tokio::try_join!(webhook, read_api)?;
+    Ok(())
 }
 
 /// Where the API server finds the webhook, and the names that its certificate is made for.

@@ -125,9 +125,10 @@ pub fn judge(policy: &VerifiedPolicy, agent: &AgentSpec) -> Vec<Violation> {
     policy.rules().judge(agent)
 }
 
-/// Why a policy cannot decide. Whoever calls has looked at all of this; should a mistake be made there, the agent is
-/// refused.
-fn unfit(policy: &VerifiedPolicy, workspace: &str, now: Timestamp) -> Option<(Rule, String)> {
+/// Why a policy cannot decide for a workspace at `now`; none if it can. Whoever calls [`decide`] has looked at all of
+/// this; should a mistake be made there, the agent is refused.
+#[must_use]
+pub fn unfit(policy: &VerifiedPolicy, workspace: &str, now: Timestamp) -> Option<(Rule, String)> {
     let id = policy.policy_id();
     let time = |t: Option<Timestamp>| t.map(|t| t.to_string()).unwrap_or_default();
     let missing = |why: String| Some((Rule::PolicyMissing, why));

@@ -18,6 +18,7 @@ mod yaml;
 
 pub use peek::{Peek, peek};
 use place::Problem;
+pub use schema::is_id;
 pub use time::parse as parse_time;
 
 /// The largest document, in bytes.

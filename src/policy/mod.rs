@@ -26,8 +26,8 @@ pub mod version;
 mod words;
 
 pub use agent::AgentSpec;
-pub use decision::{Decision, Enforced, PolicyRef, Subject, Violation, decide, judge};
-pub use document::{Document, Fault, Format, MAX_DOCUMENT_BYTES, Status};
+pub use decision::{Decision, Enforced, PolicyRef, Subject, Violation, decide, judge, unfit};
+pub use document::{Document, Fault, Format, MAX_DOCUMENT_BYTES, Status, is_id};
 pub use keys::{KeyFault, KeyRing, PublicKey, Revocation, TrustedKey};
 pub use pattern::Pattern;
 pub use private_key::{PrivateKey, PrivateKeyFault};

@@ -173,7 +173,7 @@ impl Connection {
         self.send(Request::post(path).header("content-type", "application/json"), body.into()).await
     }
 
-    async fn send(&mut self, request: http::request::Builder, body: Bytes) -> Result<Reply, hyper::Error> {
+    pub(crate) async fn send(&mut self, request: http::request::Builder, body: Bytes) -> Result<Reply, hyper::Error> {
         let body = Full::new(body);
         let response = match &mut self.sender {
             Sender::Http1(sender) => {

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sekuire_policy::admission::certificates::{Certificates, follow_files};
-use sekuire_policy::admission::server::{self, Limits, VALIDATE_PATH};
-use sekuire_policy::admission::{Names, Webhook};
+use sekuire_policy::admission::routes::{Bodies, VALIDATE_PATH};
+use sekuire_policy::admission::server::{self, Limits};
+use sekuire_policy::admission::{Names, Routes, Webhook};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Connection, trusting};
@@ -49,10 +50,11 @@ async fn a_certificate_that_the_kubelet_swaps_twice_is_served_each_time_and_no_r
     tokio::spawn(follow_files(files(folder.path()), certificates.clone(), stop.clone()));
     let mut bundle = certificates.bundle();
     bundle.wait_for(Option::is_some).await.unwrap();
-    let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = server::listen("127.0.0.1:0".parse().unwrap(), "--webhook-listen").await.unwrap();
     let address = listener.local_addr().unwrap();
     let webhook = Arc::new(Webhook::new(world::index(1)));
-    tokio::spawn(server::serve(listener, certificates.serving(), webhook, Limits::default(), stop));
+    let routes = Routes::new(webhook, certificates.serving(), &Bodies::default());
+    tokio::spawn(server::serve(listener, certificates.serving(), routes, Limits::default(), stop));
 
     // The API server: it hears of a new bundle a little after it was published.
     let believed = Arc::new(arc_swap::ArcSwap::from_pointee(bundle.borrow().as_deref().unwrap().to_owned()));
@@ -110,10 +112,11 @@ async fn files_that_do_not_belong_together_leave_what_is_served() {
     let task = tokio::spawn(follow_files(files(folder.path()), certificates.clone(), stop.clone()));
     let mut bundle = certificates.bundle();
     let authority = bundle.wait_for(Option::is_some).await.unwrap().as_deref().unwrap().to_owned();
-    let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = server::listen("127.0.0.1:0".parse().unwrap(), "--webhook-listen").await.unwrap();
     let address = listener.local_addr().unwrap();
     let webhook = Arc::new(Webhook::new(world::index(0)));
-    tokio::spawn(server::serve(listener, certificates.serving(), webhook, Limits::default(), stop));
+    let routes = Routes::new(webhook, certificates.serving(), &Bodies::default());
+    tokio::spawn(server::serve(listener, certificates.serving(), routes, Limits::default(), stop));
     // another certificate, the old key; then nothing at all
     let key = std::fs::read(folder.path().join("tls.key")).unwrap();
     write_certificate(folder.path());

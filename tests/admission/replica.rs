@@ -9,8 +9,9 @@ use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::{Api, Client};
 use sekuire_policy::admission::certificates::{Certificates, SecretSource, keep_secret};
 use sekuire_policy::admission::registration::{self, CONFIGURATION_NAME, Registration, Target};
+use sekuire_policy::admission::routes::Bodies;
 use sekuire_policy::admission::server::{self, Limits};
-use sekuire_policy::admission::{Names, PolicyIndex, Webhook};
+use sekuire_policy::admission::{Names, PolicyIndex, Routes, Webhook};
 use sekuire_policy::controller::events::Events;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -46,7 +47,7 @@ pub(super) struct Replica {
 impl Replica {
     /// Holds an address, and does nothing yet.
     pub(super) async fn new(client: Client) -> Replica {
-        let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let listener = server::listen("127.0.0.1:0".parse().unwrap(), "--webhook-listen").await.unwrap();
         Replica::at(client, listener)
     }
 
@@ -84,8 +85,9 @@ impl Replica {
 
     pub(super) fn serve(&mut self, index: Arc<PolicyIndex>) {
         let listener = self.listener.take().unwrap();
-        let (serving, webhook) = (self.certificates.serving(), Arc::new(Webhook::new(index)));
-        tokio::spawn(server::serve(listener, serving, webhook, Limits::default(), self.stop.clone()));
+        let serving = self.certificates.serving();
+        let routes = Routes::new(Arc::new(Webhook::new(index)), serving.clone(), &Bodies::default());
+        tokio::spawn(server::serve(listener, serving, routes, Limits::default(), self.stop.clone()));
     }
 }
 

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
 use rustls::ClientConfig;
-use sekuire_policy::admission::Names;
 use sekuire_policy::admission::certificates::{Certificates, Files, follow_files};
 use sekuire_policy::admission::review::Answer;
-use sekuire_policy::admission::server::{self, Handler, Limits, MAX_BODY_BYTES, VALIDATE_PATH};
+use sekuire_policy::admission::routes::{Bodies, Handler, MAX_BODY_BYTES, VALIDATE_PATH};
+use sekuire_policy::admission::server::{self, Limits};
+use sekuire_policy::admission::{Names, Routes};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -65,6 +66,19 @@ pub(super) fn files(folder: &std::path::Path) -> Files {
     Files { certificate: folder.join("tls.crt"), key: folder.join("tls.key"), authority: Some(folder.join("ca.crt")) }
 }
 
+/// The same, as a server takes it.
+pub(super) async fn certificates(folder: &std::path::Path, stop: &CancellationToken) -> (Arc<Certificates>, String) {
+    let authority = write_certificate(folder);
+    let names = Names::of_service("webhook", "sekuire");
+    let certificates = Arc::new(Certificates::new(names, Duration::ZERO, Timestamp::now()).unwrap());
+    tokio::spawn(follow_files(files(folder), certificates.clone(), stop.clone()));
+    // the bundle is published a moment before the certificate is served
+    while certificates.not_after().is_none() {
+        tokio::task::yield_now().await;
+    }
+    (certificates, authority)
+}
+
 struct Server {
     address: SocketAddr,
     authority: String,
@@ -76,20 +90,20 @@ struct Server {
 
 impl Server {
     async fn start(limits: Limits) -> Server {
+        Server::with(limits, &Bodies::default()).await
+    }
+
+    async fn with(limits: Limits, bodies: &Bodies) -> Server {
         let folder = tempfile::tempdir().unwrap();
-        let authority = write_certificate(folder.path());
-        let names = Names::of_service("webhook", "sekuire");
-        let certificates = Arc::new(Certificates::new(names, Duration::ZERO, Timestamp::now()).unwrap());
         let shutdown = CancellationToken::new();
-        tokio::spawn(follow_files(files(folder.path()), certificates.clone(), shutdown.clone()));
-        let mut bundle = certificates.bundle();
-        bundle.wait_for(Option::is_some).await.unwrap();
-        let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let (certificates, authority) = certificates(folder.path(), &shutdown).await;
+        let listener = server::listen("127.0.0.1:0".parse().unwrap(), "--webhook-listen").await.unwrap();
         let address = listener.local_addr().unwrap();
         let echo = Arc::new(Echo::default());
-        let (serving, handler, stop) = (certificates.serving(), echo.clone(), shutdown.clone());
+        let (serving, stop) = (certificates.serving(), shutdown.clone());
+        let routes = Routes::new(echo.clone(), serving.clone(), bodies);
         let task = tokio::spawn(async move {
-            server::serve(listener, serving, handler, limits, stop).await.unwrap();
+            server::serve(listener, serving, routes, limits, stop).await.unwrap();
         });
         let server = Server { address, authority, echo, shutdown, task, _folder: folder };
         server.certified().await;
@@ -243,16 +257,16 @@ async fn whoever_connects_and_does_not_ask_is_dropped() {
 
 #[tokio::test]
 async fn a_body_that_does_not_arrive_is_given_up() {
-    let limits = Limits { body: Duration::from_millis(200), ..Limits::default() };
-    let server = Server::start(limits).await;
+    let bodies = Bodies { arrive: Duration::from_millis(200), ..Bodies::default() };
+    let server = Server::with(Limits::default(), &bodies).await;
     let answer = raw(&server, "content-length: 10", "half").await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
 }
 
 #[tokio::test]
 async fn large_bodies_that_do_not_arrive_hold_up_no_small_one() {
-    let limits = Limits { body: Duration::from_secs(60), large_requests: 1, ..Limits::default() };
-    let server = Server::start(limits).await;
+    let bodies = Bodies { arrive: Duration::from_secs(60), large: 1, ..Bodies::default() };
+    let server = Server::with(Limits::default(), &bodies).await;
     let mut slow = handshake(server.address, NAME, server.config("http/1.1")).await.unwrap();
     slow.write_all(b"POST /validate HTTP/1.1\r\nhost: w\r\ncontent-length: 3000000\r\n\r\nx").await.unwrap();
     slow.flush().await.unwrap();
@@ -321,10 +335,11 @@ async fn what_does_not_end_in_time_is_cut() {
 async fn without_a_certificate_probes_are_answered_and_nobody_trusts_it() {
     let names = Names::of_service("webhook", "sekuire");
     let certificates = Certificates::new(names, Duration::ZERO, Timestamp::now()).unwrap();
-    let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = server::listen("127.0.0.1:0".parse().unwrap(), "--webhook-listen").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    tokio::spawn(server::serve(listener, certificates.serving(), Arc::new(Echo::default()), Limits::default(), stop));
+    let routes = Routes::new(Arc::new(Echo::default()), certificates.serving(), &Bodies::default());
+    tokio::spawn(server::serve(listener, certificates.serving(), routes, Limits::default(), stop));
     let folder = tempfile::tempdir().unwrap();
     let authority = write_certificate(folder.path());
     assert!(Connection::open(address, NAME, trusting(&authority, "h2")).await.is_err());
@@ -340,7 +355,7 @@ async fn without_a_certificate_probes_are_answered_and_nobody_trusts_it() {
 
 #[tokio::test]
 async fn an_address_that_is_taken_is_refused_with_the_flag_to_change() {
-    let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let fault = server::listen(listener.local_addr().unwrap()).await.unwrap_err().to_string();
+    let listener = server::listen("127.0.0.1:0".parse().unwrap(), "--webhook-listen").await.unwrap();
+    let fault = server::listen(listener.local_addr().unwrap(), "--webhook-listen").await.unwrap_err().to_string();
     assert!(fault.starts_with("cannot listen on 127.0.0.1:") && fault.contains("--webhook-listen"), "{fault}");
 }

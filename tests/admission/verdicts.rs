@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use sekuire_policy::admission::server::Handler as _;
+use sekuire_policy::admission::routes::Handler as _;
 use sekuire_policy::admission::{PolicyIndex, Webhook};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;

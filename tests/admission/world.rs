@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-fn key() -> PrivateKey {
+pub(crate) fn key() -> PrivateKey {
     PrivateKey::from_seed(&[7; 32])
 }
 
@@ -53,15 +53,19 @@ pub(crate) fn content() -> Value {
     })
 }
 
-fn document(workspace: &str) -> Value {
-    let skeleton = json!({
+/// A document of a workspace, still to be signed.
+pub(crate) fn skeleton(workspace: &str) -> Value {
+    json!({
         "policy_id": format!("policy_{workspace}"),
         "workspace_id": workspace,
         "version": "3",
         "status": "active",
         "created_at": "2026-01-02T03:04:05Z",
         "content": content(),
-    });
+    })
+}
+
+pub(crate) fn signed(skeleton: Value) -> Value {
     sign(skeleton, &key(), "key_test", Timestamp::now()).unwrap()
 }
 
@@ -73,16 +77,17 @@ pub(crate) fn filling(workspaces: usize) -> Arc<PolicyIndex> {
     for number in 0..workspaces {
         let workspace = format!("ws_{number}");
         index.bindings.set(&format!("team-{number}"), Some(&workspace));
-        enforce(&index, &workspace, now);
+        enforce(&index, signed(skeleton(&workspace)), now);
     }
     index
 }
 
-fn enforce(index: &PolicyIndex, workspace: &str, now: Timestamp) {
-    let document = document(workspace);
+/// Has a signed document enforced.
+pub(crate) fn enforce(index: &PolicyIndex, document: Value, now: Timestamp) {
+    let workspace = document["workspace_id"].as_str().unwrap().to_owned();
     let policy = policy_of(&document, now);
     let ledger = PolicyLedgerSpec {
-        workspace: workspace.to_owned(),
+        workspace: workspace.clone(),
         version: "3".parse().unwrap(),
         digest: policy.digest().to_owned(),
         policy_id: policy.policy_id().to_owned(),
@@ -95,8 +100,8 @@ fn enforce(index: &PolicyIndex, workspace: &str, now: Timestamp) {
     };
     let source =
         Source { repository: "main".to_owned(), path: "policies/a.json".to_owned(), commit: COMMIT.to_owned() };
-    let spec = WorkspacePolicySpec { workspace: workspace.to_owned(), document, source: Some(source) };
-    let metadata = ObjectMeta { name: Some(object_name(workspace)), ..ObjectMeta::default() };
+    let metadata = ObjectMeta { name: Some(object_name(&workspace)), ..ObjectMeta::default() };
+    let spec = WorkspacePolicySpec { workspace, document, source: Some(source) };
     index.ledger_seen(PolicyLedger { metadata: metadata.clone(), spec: ledger }, now);
     index.object_seen(WorkspacePolicy { metadata, spec, status: None }, now);
 }
@@ -108,12 +113,17 @@ fn policy_of(document: &Value, now: Timestamp) -> VerifiedPolicy {
 /// The same, ready.
 pub(crate) fn index(workspaces: usize) -> Arc<PolicyIndex> {
     let index = filling(workspaces);
+    complete(&index);
+    index
+}
+
+/// Has an index ready.
+pub(crate) fn complete(index: &PolicyIndex) {
     for watched in [Watched::Policies, Watched::Keys, Watched::Ledgers, Watched::Namespaces] {
         index.liveness.complete(watched);
     }
     // nobody puts anything back here: there is nothing to listen for
     index.liveness.confirmed();
-    index
 }
 
 /// The spec of an agent that complies with [`content`].

@@ -7,6 +7,7 @@ mod key;
 mod lifecycle;
 mod manual;
 mod repo;
+mod sdk;
 mod sign;
 mod story;
 mod support;

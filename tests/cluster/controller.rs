@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct ControllerOptions {
     identity: String,
     kubeconfig: Option<PathBuf>,
+    api: bool,
     flags: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -34,12 +35,19 @@ pub(crate) struct ControllerOptions {
 impl ControllerOptions {
     /// A replica whose name in the lease, and whose folder, is `identity`.
     pub(crate) fn new(identity: &str) -> ControllerOptions {
-        ControllerOptions { identity: identity.to_owned(), kubeconfig: None, flags: Vec::new(), env: Vec::new() }
+        let (flags, env) = (Vec::new(), Vec::new());
+        ControllerOptions { identity: identity.to_owned(), kubeconfig: None, api: false, flags, env }
     }
 
     /// Other credentials than the administrator's, or another way to the API server.
     pub(crate) fn kubeconfig(mut self, path: PathBuf) -> Self {
         self.kubeconfig = Some(path);
+        self
+    }
+
+    /// With the read API.
+    pub(crate) fn api(mut self) -> Self {
+        self.api = true;
         self
     }
 
@@ -82,10 +90,12 @@ impl ControllerOptions {
         if !self.flags.iter().any(|flag| flag.starts_with("--shutdown-delay")) {
             args.push("--shutdown-delay=0".to_owned()); // no endpoints drain here
         }
+        let api = self.api.then(Port::reserve);
+        args.extend(api.iter().map(|port| format!("--api-listen=127.0.0.1:{}", port.number())));
         args.extend(self.flags);
         let log = folder.join("log");
         let process = Process::start(&sekuire(), &args, &self.env, &log);
-        Controller { identity: self.identity, args, env: self.env, port, log, process }
+        Controller { identity: self.identity, args, env: self.env, port, api, log, process }
     }
 }
 
@@ -95,6 +105,7 @@ pub(crate) struct Controller {
     args: Vec<String>,
     env: Vec<(String, String)>,
     port: Port,
+    api: Option<Port>,
     log: PathBuf,
     process: Process,
 }
@@ -123,6 +134,11 @@ impl Controller {
     /// `https://127.0.0.1:…` of webhook, `/readyz` and `/healthz`.
     pub(crate) fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.port.number())
+    }
+
+    /// `https://127.0.0.1:…` of the read API, which it was started with.
+    pub(crate) fn api_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.api.as_ref().expect("started with it").number())
     }
 
     /// Where it keeps its clones.

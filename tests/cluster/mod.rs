@@ -22,6 +22,7 @@ pub(crate) mod guard;
 mod pki;
 mod ports;
 pub(crate) mod programs;
+pub(crate) mod sdk;
 pub(crate) mod server;
 pub(crate) mod signer;
 pub(crate) mod skip;

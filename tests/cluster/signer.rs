@@ -28,6 +28,11 @@ impl Signer {
         &self.id
     }
 
+    /// 64 hex digits.
+    pub(crate) fn public_hex(&self) -> String {
+        self.key.public().to_hex()
+    }
+
     pub(crate) fn public_pem(&self) -> String {
         self.key.public().to_pem()
     }

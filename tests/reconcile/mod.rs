@@ -3,6 +3,8 @@
 mod bad_input;
 mod lifecycle;
 mod overrides;
+mod read_api;
 mod resources;
+mod sdk;
 mod signatures;
 mod tenant;

@@ -13,7 +13,7 @@ use sekuire_policy::api::{
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::cluster::{Cluster, Controller, GitRepo, Signer};
+use crate::cluster::{Cluster, Controller, ControllerOptions, GitRepo, Signer};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,6 +25,7 @@ static NEXT: AtomicU8 = AtomicU8::new(1);
 /// A platform team.
 pub(super) struct Tenant {
     pub(super) cluster: &'static Cluster,
+    pub(super) controller: &'static Controller,
     pub(super) client: Client,
     pub(super) repo: GitRepo,
     pub(super) signer: Signer,
@@ -37,10 +38,11 @@ impl Tenant {
     pub(super) async fn new() -> Tenant {
         let cluster = CLUSTER.get_or_init(Cluster::start).await;
         cluster.install_crds().await;
-        CONTROLLER.get_or_init(|| Controller::start(cluster)).await;
+        let controller = CONTROLLER.get_or_init(|| ControllerOptions::new("a").api().start(cluster)).await;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let tenant = Tenant {
             cluster,
+            controller,
             client: cluster.client().await,
             repo: GitRepo::new().await,
             signer: Signer::new(number),

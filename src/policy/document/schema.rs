@@ -304,8 +304,10 @@ impl Form {
     }
 }
 
-/// A valid value of a label of the cluster, and never empty.
-pub(super) fn is_id(text: &str) -> bool {
+/// Whether a text can be the id of a policy, a workspace or a key: a valid value of a label of the cluster, and never
+/// empty.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
     let bytes = text.as_bytes();
     let ends = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
     bytes.len() <= 63
