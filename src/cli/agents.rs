@@ -133,7 +133,9 @@ impl Agents {
                 place = format!("{place} ({})", source.trim());
             }
             // by way of YAML's own values, since these know of members that are there twice
-            let value = serde_yaml::from_str::<serde_yaml::Value>(&document).and_then(serde_yaml::from_value);
+            let parse = |text: &str| serde_yaml::from_str::<serde_yaml::Value>(text).and_then(serde_yaml::from_value);
+            // again for the words of a fault, where the document stands in the file: they name lines
+            let value = parse(&document).or_else(|_| parse(&("\n".repeat(line - 1) + &document)));
             match value {
                 Ok(value) => self.object(value, &place, (file, u32::try_from(line).unwrap_or(u32::MAX))),
                 Err(e) => self.faults.push(format!("{place}: not YAML or JSON: {e}")),

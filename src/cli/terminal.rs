@@ -46,10 +46,6 @@ impl Style {
         Style { colour: std::io::stdout().is_terminal() && !unwanted }
     }
 
-    /// Never a colour.
-    #[cfg(test)]
-    pub(super) const PLAIN: Style = Style { colour: false };
-
     fn painted(self, code: u8, text: &str) -> String {
         if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }

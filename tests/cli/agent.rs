@@ -78,7 +78,7 @@ fn all_of_a_stream_is_judged_and_what_is_no_agent_in_it_is_named() {
     for said in [
         "standard input:8: Agent two: spec.model.providr: unknown field `providr`",
         "standard input:24: not YAML or JSON",
-        "standard input:26: not YAML or JSON: duplicate entry with key \"name\"",
+        "standard input:26: not YAML or JSON: metadata: duplicate entry with key \"name\" at line 29",
     ] {
         assert!(err.contains(said), "{said} is not in {err}");
     }

@@ -104,7 +104,10 @@ impl Check {
     ) -> anyhow::Result<Verdict> {
         let known = self.cluster.is_given() || std::env::var_os("KUBECONFIG").is_some() || agent.namespace.is_some();
         if !known {
-            bail!(Usage("expected --policy, --workspace, or a namespace in a cluster to judge by".to_owned()));
+            bail!(Usage(
+                "expected a policy to hold them against: --policy FILE --trust KEYS, or --workspace ID of a cluster"
+                    .to_owned()
+            ));
         }
         let cluster = cluster.get()?;
         let workspace = cluster.workspace_of(namespace)?;

@@ -49,6 +49,8 @@ impl Generate {
             bail!("{} exists already, and is not overwritten", present.display());
         }
         let no_workspace = self.workspaces.is_empty();
+        let named = self.workspaces.iter().find(|pattern| !pattern.contains('*'));
+        let workspace = named.cloned().unwrap_or_else(|| "WORKSPACE".to_owned());
         let trusted =
             Trusted { key_id: key_id.clone(), workspaces: self.workspaces, not_before: None, not_after: None };
         let manifest = trusted.manifest(&key.public())?;
@@ -63,7 +65,9 @@ impl Generate {
         let care = if passphrase.is_some() { "encrypted; keep it" } else { "keep it secret, and" };
         emit(&format!(
             "{key_id}\n  private key  {pem}  ({care} out of Git)\n  SigningKey   {yaml}\nNext:\n{first}  \
-             kubectl apply -f {yaml}\n  sekuire policy sign policy.json --key {pem}\n"
+             kubectl apply -f {yaml}\n  \
+             sekuire policy new --workspace {workspace} --out policy.yaml\n  \
+             sekuire policy sign policy.yaml --key {pem}\n"
         ))?;
         Ok(Outcome::Fine)
     }

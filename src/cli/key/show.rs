@@ -96,7 +96,7 @@ pub(super) fn any_key(path: &Path, passphrase: &PassphraseArgs) -> anyhow::Resul
     const MAX_KEY_BYTES: usize = 64 * 1024;
     let text = files::read_text(path, MAX_KEY_BYTES)?;
     // 32 bytes in hex can be either; where it is said to be a public key it is one
-    let bare_hex = text.trim().len() == 64 && !path.extension().is_some_and(|e| e == "pub");
+    let bare_hex = text.trim().len() == 64 && path.extension().is_none_or(|e| e != "pub");
     if !bare_hex && let Ok(public) = PublicKey::parse(&text) {
         return Ok(Key { kind: "public", encrypted: false, key_id: None, public });
     }

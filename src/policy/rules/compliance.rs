@@ -3,7 +3,7 @@
 use super::models::models;
 use super::{Report, Rule, Section};
 use crate::policy::agent::{AgentSpec, Compliance, Encryption};
-use crate::policy::words::{list, quoted};
+use crate::policy::words::quoted;
 
 #[derive(Debug)]
 pub(super) struct Rules {
@@ -40,7 +40,7 @@ impl Rules {
                 continue;
             }
             let message = format!("the framework {} is required, but not declared", quoted(required));
-            let value = if declared.is_empty() { String::new() } else { list(declared.iter()) };
+            let value = declared.join(", ");
             let path = format_args!("content.compliance.frameworks[{i}]");
             report.add(Rule::FrameworkMissing, "spec.compliance.frameworks", value, path, message);
         }

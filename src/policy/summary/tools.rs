@@ -76,15 +76,18 @@ pub(super) fn compare(old: &Value, new: &Value, into: &mut Recorder) {
     }
 }
 
+/// An entry of a list, and the member that has the list.
+type Named<'a> = (&'a str, &'static str);
+
 /// What came and went of two lists. `allows`: whether to be named is to be allowed.
 fn entries(
     group: &'static str,
     noun: &str,
-    (was, is): (&[(&str, &'static str)], &[(&str, &'static str)]),
+    (was, is): (&[Named<'_>], &[Named<'_>]),
     into: &mut Recorder,
     allows: bool,
 ) {
-    let missing = |from: &[(&str, &'static str)], than: &[(&str, &'static str)]| {
+    let missing = |from: &[Named<'_>], than: &[Named<'_>]| {
         let mut by_path: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
         for (name, path) in from.iter().filter(|(name, _)| !than.iter().any(|(other, _)| other == name)) {
             by_path.entry(path).or_default().push((*name).to_owned());
