@@ -57,12 +57,14 @@ struct Judged {
 
 /// The documents of one workspace, in the order of their commits; those at the tip last.
 #[derive(Default)]
-struct Group {
+struct Group<'a> {
     candidates: Vec<Candidate>,
     policies: Vec<Option<Arc<VerifiedPolicy>>>,
+    /// The files of those at the tip.
+    tip: Vec<&'a File>,
 }
 
-impl Ground<'_> {
+impl<'a> Ground<'a> {
     /// Judges everything that is at the tip, by itself and by what was there before.
     pub(super) fn judge(&self) -> anyhow::Result<Found> {
         let mut found = Found::default();
@@ -83,7 +85,7 @@ impl Ground<'_> {
     }
 
     /// Sorts the documents of all commits by workspace, in the way of the controller.
-    fn collect(&self, groups: &mut BTreeMap<String, Group>, found: &mut Found) -> anyhow::Result<()> {
+    fn collect(&self, groups: &mut BTreeMap<String, Group<'a>>, found: &mut Found) -> anyhow::Result<()> {
         let contents = self.contents;
         let mut known: HashMap<(&str, Format), Judged> = HashMap::new();
         // who commits rubbish in the place of a policy speaks of the workspace of that policy
@@ -101,7 +103,9 @@ impl Ground<'_> {
                 if let Some(workspace) = &judged.workspace {
                     paths.insert(&file.path, workspace.clone());
                 }
-                add(groups, file, judged, (order, commit));
+                if judged.workspace.as_ref().is_some_and(|workspace| self.owned.refusal(workspace).is_none()) {
+                    add(groups, file, judged, (order, commit));
+                }
             }
         }
         for file in &contents.tip {
@@ -115,7 +119,11 @@ impl Ground<'_> {
                     let outcome = Outcome { reason: refusal.reason, message: refusal.message.clone() };
                     self.tell(file, judged.verdict.as_ref().ok().map(|(_, policy)| policy), &outcome, found)?;
                 }
-                None => add(groups, file, judged, (usize::MAX, "tip")),
+                None => {
+                    if let Some(group) = add(groups, file, judged, (usize::MAX, "tip")) {
+                        group.tip.push(file);
+                    }
+                }
             }
         }
         Ok(())
@@ -140,9 +148,9 @@ impl Ground<'_> {
         }
     }
 
-    fn workspace(&self, view: &WorkspaceView, group: &Group, found: &mut Found) -> anyhow::Result<()> {
-        let Group { candidates, policies } = group;
-        let tip = candidates.iter().position(|candidate| candidate.at_tip).unwrap_or(candidates.len());
+    fn workspace(&self, view: &WorkspaceView, group: &Group<'_>, found: &mut Found) -> anyhow::Result<()> {
+        let Group { candidates, policies, tip: files } = group;
+        let tip = candidates.len() - files.len();
         let before = plan(view, &candidates[..tip], self.now);
         let after = plan(view, candidates, self.now);
         let policy = |plan: &Plan| match plan.base.as_ref()?.place {
@@ -153,11 +161,8 @@ impl Ground<'_> {
         };
         let pair = Policies { before: policy(&before), after: policy(&after) };
         let before_findings = found.findings.len();
-        for (index, candidate) in candidates.iter().enumerate().skip(tip) {
-            let file = self.contents.tip.iter().find(|file| *file.path == *candidate.path);
-            if let Some(file) = file {
-                self.tell(file, policies[index].as_ref(), &after.outcomes[index], found)?;
-            }
+        for (index, file) in (tip..).zip(files) {
+            self.tell(file, policies[index].as_ref(), &after.outcomes[index], found)?;
         }
         if found.findings.len() == before_findings
             && let Some(path) = deleted(&after, &candidates[..tip])
@@ -220,8 +225,13 @@ impl Ground<'_> {
     }
 }
 
-fn add(groups: &mut BTreeMap<String, Group>, file: &File, judged: Judged, (order, commit): (usize, &str)) {
-    let Some(workspace) = judged.workspace else { return };
+fn add<'g, 'a>(
+    groups: &'g mut BTreeMap<String, Group<'a>>,
+    file: &File,
+    judged: Judged,
+    (order, commit): (usize, &str),
+) -> Option<&'g mut Group<'a>> {
+    let workspace = judged.workspace?;
     let group = groups.entry(object_name(&workspace)).or_default();
     let (verdict, policy) = match judged.verdict {
         Ok((summary, policy)) => (Ok(summary), Some(policy)),
@@ -239,6 +249,7 @@ fn add(groups: &mut BTreeMap<String, Group>, file: &File, judged: Judged, (order
         workspace: Some(workspace),
         verdict,
     });
+    Some(group)
 }
 
 /// The file that held the enforced version in the base, where no file holds it after the change.
