@@ -8,6 +8,7 @@ mod lifecycle;
 mod manual;
 mod python;
 mod repo;
+mod schema;
 mod sdk;
 mod sign;
 mod story;
