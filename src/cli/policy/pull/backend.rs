@@ -147,6 +147,8 @@ impl Backend {
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
         let _progress = Progress::new(format!("waiting for {self}"));
         let asked = runtime.block_on(async { tokio::time::timeout(timeout, self.ask(workspace)).await });
+        // a name may still be looked up, and its resolver cannot be stopped: nobody waits for it
+        runtime.shutdown_background();
         asked.unwrap_or_else(|_| Err(anyhow!("no whole answer from {self} within {} s", timeout.as_secs()).into()))
     }
 
@@ -180,7 +182,7 @@ impl Backend {
             |name| head.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or("nothing");
         let status = head.status;
         if status.is_redirection() {
-            let to = one_line(header(LOCATION)).into_owned();
+            let to = excerpt(header(LOCATION).as_bytes());
             return Err(anyhow!(
                 "{self} answers {status}, to {to}; that is not followed: give --backend the address itself"
             )
@@ -205,7 +207,7 @@ impl Backend {
                 Err(anyhow!("{self} does not let you read: {status}; {advice}: {said}").into())
             }
             (status, _) if status == StatusCode::OK || status == StatusCode::NOT_FOUND => {
-                let kind = one_line(header(CONTENT_TYPE)).into_owned();
+                let kind = excerpt(header(CONTENT_TYPE).as_bytes());
                 Err(anyhow!("{self} answers {status} with {kind}, not application/json; is that the address of a read API? {said}").into())
             }
             (status, _) => Err(anyhow!("{self} answers {status}: {said}").into()),
