@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use tokio::process::Command;
 
+use super::read_api::authorities;
 use super::tenant::{Tenant, eventually};
 use crate::cluster::command::{Ran, run};
 use crate::cluster::controller::sekuire;
@@ -64,6 +65,31 @@ async fn what_the_cluster_enforces_is_pulled_with_the_keys_of_the_cluster() {
     let ran = pull(&team, "a", &[&kubeconfig[..], &["--trust", shown(&key)]].concat()).await;
     assert_eq!(ran.code, Some(1), "{ran}");
     assert!(ran.stderr.contains("UnknownSigningKey"), "{ran}");
+}
+
+#[tokio::test]
+async fn what_the_read_api_serves_is_pulled_and_verified() {
+    let team = Tenant::with_files(async |team: &Tenant| {
+        team.commit(&[("a.json", &team.active("a", "1", "x"))]).await;
+    })
+    .await;
+    team.enforced("a", "1").await;
+    let folder = tempfile::tempdir().unwrap();
+    let (key, ca) = (folder.path().join("key.pem"), folder.path().join("ca.pem"));
+    std::fs::write(&key, team.signer.public_pem()).unwrap();
+    std::fs::write(&ca, authorities(&team).await).unwrap();
+    let url = team.controller.api_url();
+    let arguments = ["--backend", &url, "--ca-file", shown(&ca), "--trust", shown(&key)];
+    let pulled = eventually("the policy is served and pulled", async || {
+        let ran = pull(&team, "a", &arguments).await;
+        if ran.succeeded() { Ok(ran.ok()) } else { Err(ran.to_string()) }
+    })
+    .await;
+    let pulled: Value = serde_json::from_str(&pulled).unwrap();
+    assert_eq!((&pulled["version"], &pulled["signing_public_key"]), (&"1".into(), &team.signer.public_hex().into()));
+    let ran = pull(&team, "unknown", &arguments).await;
+    assert_eq!(ran.code, Some(1), "{ran}");
+    assert!(ran.stderr.contains("no policy in force for"), "{ran}");
 }
 
 #[tokio::test]
