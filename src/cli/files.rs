@@ -1,7 +1,7 @@
 //! Files, with messages that name them.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -38,25 +38,48 @@ pub(super) fn format(path: &Path) -> Result<Format, Usage> {
     })
 }
 
+/// Writes a file, whole or not at all: a new one, or another content of one that is there, as [`replace`] does.
+pub(super) fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            put(path, content, None).with_context(|| format!("cannot write {}; nothing was written", path.display()))
+        }
+        _ => replace(path, content),
+    }
+}
+
 /// Replaces a file by another content: whole or not at all, whatever happens meanwhile. A symbolic link stays one.
 pub(super) fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let shown = path.display();
     let target = fs::canonicalize(path).with_context(|| format!("cannot write {shown}"))?;
+    let metadata = fs::metadata(&target).with_context(|| format!("cannot write {shown}"))?;
+    if !metadata.is_file() {
+        bail!("cannot write {shown}: it is a folder or a device; expected a file");
+    }
+    put(&target, content, Some(metadata.permissions()))
+        .with_context(|| format!("cannot write {shown}; it was left as it was"))
+}
+
+/// Writes a file beside the target, and gives it the name of the target when it is complete. A file without permissions of
+/// its own gets those that new files have.
+fn put(target: &Path, content: &[u8], permissions: Option<Permissions>) -> io::Result<()> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let beside = target.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+    let mode = if permissions.is_some() { 0o600 } else { 0o666 };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
     let written = (|| {
-        let permissions = fs::metadata(&target)?.permissions();
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
         file.write_all(content)?;
-        file.set_permissions(permissions)?;
+        if let Some(permissions) = permissions {
+            file.set_permissions(permissions)?;
+        }
         file.sync_all()?;
-        fs::rename(&beside, &target)
+        fs::rename(&beside, target)
     })();
     if written.is_err() {
-        // It may not exist; the error that is reported is the first one.
+        // The error that is reported is the first one.
         let _ = fs::remove_file(&beside);
     }
-    written.with_context(|| format!("cannot write {shown}; it was left as it was"))
+    written
 }
 
 /// Makes a file that must not exist yet.

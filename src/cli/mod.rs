@@ -22,6 +22,7 @@ mod output;
 mod policy;
 pub mod replica;
 mod repo;
+mod schema;
 mod signing;
 mod source;
 mod terminal;
@@ -57,6 +58,8 @@ enum Command {
     Repo(repo::Repo),
     Controller(Box<controller::Controller>),
     Crds(crds::Crds),
+    #[command(subcommand)]
+    Schema(schema::Schema),
     Completion(completion::Completion),
     #[command(hide = true)]
     Manual(manual::Manual),
@@ -96,6 +99,7 @@ pub fn run() -> ExitCode {
         Command::Repo(command) => command.run(),
         Command::Controller(command) => command.run().map(|()| Outcome::Fine),
         Command::Crds(command) => command.run().map(|()| Outcome::Fine),
+        Command::Schema(command) => command.run(),
         Command::Completion(command) => command.run(),
         Command::Manual(command) => command.run(),
         Command::Version(command) => command.run(),

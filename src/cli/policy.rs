@@ -8,6 +8,7 @@ mod diff;
 mod edit;
 mod lifecycle;
 mod new;
+mod pull;
 mod show;
 mod sign;
 mod validate;
@@ -24,6 +25,7 @@ pub(super) enum Policy {
     Validate(validate::Validate),
     Show(show::Show),
     Diff(diff::Diff),
+    Pull(Box<pull::Pull>),
 }
 
 impl Policy {
@@ -37,6 +39,7 @@ impl Policy {
             Policy::Validate(command) => command.run(),
             Policy::Show(command) => command.run(),
             Policy::Diff(command) => command.run(),
+            Policy::Pull(command) => command.run(),
         }
     }
 }

@@ -18,7 +18,7 @@ mod yaml;
 
 pub use peek::{Peek, peek};
 use place::Problem;
-pub use schema::is_id;
+pub use schema::{is_id, json_schema};
 pub use time::parse as parse_time;
 
 /// The largest document, in bytes.

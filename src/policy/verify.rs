@@ -1,6 +1,7 @@
 //! The only way to a [`VerifiedPolicy`].
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::canonical::{Members, signature_input};
 use super::document::{Document, Fault, Header, Status};
@@ -36,7 +37,8 @@ impl From<Fault> for Refusal {
 }
 
 /// What is looked at, in this order; where one fails, those after it are not reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Check {
     /// The bytes are a policy document.
     Form,

@@ -63,22 +63,122 @@ fn every_document_of_the_vectors_gives_exactly_its_reason() {
         assert_eq!(verdict["result"], case["expect"], "{}: {verdict}", case["name"]);
         assert!(verdict["file"].as_str().unwrap().starts_with(&format!("{i}.")));
         assert!(!verdict["message"].as_str().unwrap().is_empty());
+        let checks = verdict["checks"].as_array().unwrap().iter().map(|check| check["result"].as_str().unwrap());
+        let failed = checks.clone().position(|result| result == "failed");
+        assert_eq!(failed.is_none(), case["expect"] == "Verified", "{verdict}");
+        for (place, result) in checks.enumerate() {
+            let expected = match failed {
+                Some(failed) if place == failed => "failed",
+                Some(failed) if place > failed => "not_reached",
+                _ => "passed",
+            };
+            assert_eq!(result, expected, "{verdict}");
+        }
     }
 }
 
 #[test]
-fn the_table_has_a_sign_for_each_file_and_no_colour_in_a_pipe() {
+fn one_document_is_shown_with_its_checks_and_no_colour_in_a_pipe() {
+    let desk = Desk::new();
+    desk.write("good.json", JSON);
+    desk.sign(&["good.json"]);
+    let ended = desk.run(&["policy", "validate", "good.json", "--trust", "keys"]);
+    assert_eq!(ended.code, 0);
+    let expected = format!(
+        "✓ good.json  Verified: policy_a version 1.9 of ws_a, active, signed by {}
+    ✓ form
+    ✓ signing key
+    ✓ key validity
+    ✓ hash
+    ✓ signature
+    ✓ document signature
+    ✓ expiry
+",
+        desk.key_id
+    );
+    assert_eq!(ended.out, expected);
+    desk.write("bad.json", &desk.read("good.json").replace("gpt-3*", "gpt-4*"));
+    let ended = desk.run(&["policy", "validate", "--file", "bad.json", "--trust", "keys"]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.out.starts_with("✗ bad.json  HashMismatch: hash is "), "{}", ended.out);
+    let checks = "    ✓ form
+    ✓ signing key
+    ✓ key validity
+    ✗ hash
+    – signature
+    – document signature
+    – expiry
+";
+    assert!(ended.out.ends_with(checks), "{}", ended.out);
+}
+
+#[test]
+fn of_several_documents_those_that_verify_take_a_line_and_the_others_show_their_checks() {
     let desk = Desk::new();
     desk.write("good.json", JSON);
     desk.sign(&["good.json"]);
     desk.write("bad.json", "{}");
-    let ended = desk.run(&["policy", "validate", "--file", "good.json", "--trust", "keys"]);
-    assert_eq!(ended.code, 0);
-    let expected = format!("✓ good.json  Verified  policy_a version 1.9 of ws_a, active, signed by {}\n", desk.key_id);
-    assert_eq!(ended.out, expected);
     let ended = desk.run(&["policy", "validate", "--file", "good.json", "bad.json", "--trust", "keys"]);
     assert_eq!(ended.code, 1);
-    assert!(ended.out.contains("✗ bad.json   Malformed  line 1: policy_id: missing"), "{}", ended.out);
+    let lines: Vec<&str> = ended.out.lines().collect();
+    assert!(lines[0].starts_with("✓ good.json  Verified: policy_a"), "{}", ended.out);
+    assert!(lines[1].starts_with("✗ bad.json  Malformed: line 1: policy_id: missing"), "{}", ended.out);
+    assert_eq!((lines[2], lines[3], lines.len()), ("    ✗ form", "    – signing key", 9), "{}", ended.out);
+}
+
+#[test]
+fn without_a_document_or_without_keys_it_says_what_to_do() {
+    let desk = Desk::new();
+    desk.write("p.json", JSON);
+    desk.sign(&["p.json"]);
+    let ended = desk.run(&["policy", "validate", "--trust", "keys"]);
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("policies/*.json"), "{}", ended.err);
+    let ended = desk.run(&["policy", "validate", "p.json"]);
+    assert_eq!(ended.code, 3);
+    assert!(ended.err.contains("--trust"), "{}", ended.err);
+}
+
+const AGENT: &str = "apiVersion: sekuire.ai/v1alpha1
+kind: Agent
+metadata: {name: scout, namespace: team}
+spec: {model: {provider: openai, name: gpt-4}}
+";
+
+#[test]
+fn agents_are_decided_on_by_each_document_that_is_active_and_verified() {
+    let desk = Desk::new();
+    desk.write("good.json", JSON);
+    desk.write("draft.json", &JSON.replace("\"active\"", "\"draft\""));
+    desk.sign(&["good.json", "draft.json"]);
+    desk.write("bad.json", &desk.read("good.json").replace("gpt-3*", "gpt-4*"));
+    desk.write("scout.yaml", AGENT);
+    desk.write("old.yaml", &AGENT.replace("gpt-4", "gpt-3.5").replace("scout", "old"));
+    let validate = |documents: &[&str], more: &[&str]| {
+        desk.run(&[&["policy", "validate"], documents, more, &["--trust", "keys"]].concat())
+    };
+    let ended = validate(&["good.json"], &["--agent", "scout.yaml"]);
+    assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
+    assert!(ended.out.contains("  ✓ team/scout  scout.yaml\n  1 agent, 0 refused"), "{}", ended.out);
+    let ended = validate(&["good.json"], &["--agent", "scout.yaml", "old.yaml"]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.out.contains("✗ team/old") && ended.out.contains("[model.blocked]"), "{}", ended.out);
+    let documents = ["good.json", "draft.json", "bad.json", "--agent", "scout.yaml"];
+    let ended = validate(&documents, &["--output", "json"]);
+    assert_eq!(ended.code, 1, "a document is refused");
+    let list: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(list[0]["decisions"][0]["name"], "scout");
+    assert_eq!(list[0]["decisions"][0]["allowed"], true);
+    assert_eq!(list[0]["decisions"][0]["policy"]["policy_id"], "policy_a");
+    assert_eq!((&list[1]["decisions"], &list[2]["decisions"]), (&Value::Null, &Value::Null));
+    assert_eq!(list[1]["result"], "Verified");
+    let ended = validate(&documents, &[]);
+    assert!(ended.out.contains("no agent was decided on: the policy is not active"), "{}", ended.out);
+    assert!(ended.out.contains("no agent was decided on: the policy is refused"), "{}", ended.out);
+    desk.write("typo.yaml", &AGENT.replace("model:", "models:"));
+    let ended = validate(&["good.json"], &["--agent", "typo.yaml"]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.err.contains("typo.yaml: Agent scout: spec"), "{}", ended.err);
 }
 
 #[test]

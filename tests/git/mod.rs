@@ -4,6 +4,6 @@ mod child;
 mod clone;
 mod files;
 mod history;
-mod server;
+pub(crate) mod server;
 mod servers;
 mod support;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod lifecycle;
 mod overrides;
+mod pull;
 mod read_api;
 mod resources;
 mod sdk;

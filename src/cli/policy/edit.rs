@@ -14,9 +14,9 @@ use crate::policy::document::parse_unsigned;
 use crate::policy::sign::SignFault;
 use crate::policy::{Document, Fault, Format, MAX_DOCUMENT_BYTES, Version};
 
-/// Why a file was not signed.
+/// Why a document was not signed, or not taken.
 pub(super) enum Failure {
-    /// The document is not one that may be signed.
+    /// It is not one that may be.
     Refused(String),
     /// It could not be read or written, or the command cannot do it.
     Other(anyhow::Error),
@@ -135,12 +135,7 @@ impl EditArgs {
                 "its {comments} {noun} cannot be kept in this form of YAML; --drop-comments writes it without {them}"
             );
         }
-        let text = serde_yaml::to_string(signed)?;
-        let read = Document::parse(text.as_bytes(), Format::Yaml)?;
-        if read.value() != signed {
-            bail!("it cannot be written as YAML without changing it; write it as JSON");
-        }
-        Ok(text)
+        yaml_text::anew(signed)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use anyhow::bail;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use serde_json::Value;
 
@@ -45,6 +46,15 @@ pub(super) fn updated(text: &str, wanted: &Value) -> Option<String> {
     let changed: String = changed.into_iter().collect();
     let same = parse_unsigned(changed.as_bytes(), Format::Yaml).is_ok_and(|value| value == *wanted);
     (same && comments(&changed) == comments(text)).then_some(changed)
+}
+
+/// A document as YAML of the plainest form.
+pub(super) fn anew(document: &Value) -> anyhow::Result<String> {
+    let text = serde_yaml::to_string(document)?;
+    match parse_unsigned(text.as_bytes(), Format::Yaml) {
+        Ok(read) if read == *document => Ok(text),
+        _ => bail!("it cannot be written as YAML without changing it; write it as JSON"),
+    }
 }
 
 /// How many comments there are.

@@ -10,6 +10,10 @@ use crate::policy::path::PathPattern;
 use crate::policy::version::{Version, VersionFault};
 use crate::policy::words::quoted;
 
+mod editor;
+
+pub use editor::json_schema;
+
 /// What a value may be.
 enum Kind {
     Object(&'static [Member]),

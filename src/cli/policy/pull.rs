@@ -1,0 +1,142 @@
+//! `sekuire policy pull`: the policy that is in force, verified, into a file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::edit::Failure;
+use super::yaml_text;
+use crate::admission::index::Enforced;
+use crate::cli::cluster::{Cluster, ClusterArgs, LazyCluster};
+use crate::cli::source::Found;
+use crate::cli::trust::TrustArgs;
+use crate::cli::{Outcome, Usage, complain, emit, files, note};
+use crate::git::one_line;
+use crate::policy::{Document, Format, KeyRing, Status, VerifiedPolicy, is_id, verify};
+
+mod backend;
+mod repository;
+
+/// Download the policy that is in force in a workspace, verify it, and only then write it.
+///
+/// It comes from the cluster of the current kubeconfig, from a read API (--backend), or from a Git repository (--repo).
+/// Trusted keys come from --trust, else from the cluster; never from what was downloaded.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  sekuire policy pull --workspace ws_payments --out policy.json
+  sekuire policy pull --workspace ws_payments --backend https://sekuire.example.com --trust keys/ --out policy.yaml
+  sekuire policy pull --workspace ws_payments --repo https://git.example.com/policies.git --ref main --trust keys/
+  sekuire policy pull --workspace ws_payments --repo ../policies --trust keys/ > policy.json
+
+What is written is the document itself, member for member as it was signed: as JSON, or as YAML by the name of --out. A
+file is written whole or not at all. Exit code 1: the workspace has no policy in force, or what was downloaded does not
+verify, is not active, or is for another workspace.")]
+pub(in crate::cli) struct Pull {
+    /// Id of the workspace.
+    #[arg(long, value_name = "ID")]
+    workspace: String,
+    /// File to write: *.json, *.yaml or *.yml; one that is there is replaced. Default: standard output, as JSON.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// How long a backend may take to answer, or a repository to be fetched. Default: 20, or 60.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: Option<u64>,
+    #[command(flatten)]
+    trust: TrustArgs,
+    #[command(flatten)]
+    backend: backend::BackendArgs,
+    #[command(flatten)]
+    repository: repository::RepositoryArgs,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+impl Pull {
+    pub(in crate::cli) fn run(self) -> anyhow::Result<Outcome> {
+        match self.pull() {
+            Ok(()) => Ok(Outcome::Fine),
+            Err(Failure::Refused(why)) => {
+                complain(&format!("{}; nothing was written", one_line(&why)));
+                Ok(Outcome::Refused)
+            }
+            Err(Failure::Other(e)) => Err(e),
+        }
+    }
+
+    fn pull(&self) -> Result<(), Failure> {
+        let named = self.out.as_deref().map(files::format).transpose().map_err(anyhow::Error::from)?;
+        if !is_id(&self.workspace) {
+            let usage = Usage("--workspace takes an id: letters, digits, '.', '_' and '-', at most 63".to_owned());
+            return Err(anyhow::Error::from(usage).into());
+        }
+        let now = Timestamp::now();
+        let cluster = LazyCluster::new(&self.cluster);
+        let timeout = self.timeout.map(Duration::from_secs);
+        let keys = self.trust.ring(|| cluster.get())?;
+        let (found, from) = match (self.backend.backend()?, self.repository.repository()?) {
+            (Some(backend), _) => (backend.active(&self.workspace, timeout)?, backend.to_string()),
+            (None, Some(repository)) => {
+                (repository.enforced(&self.workspace, &keys, now, timeout)?, repository.to_string())
+            }
+            (None, None) => {
+                let cluster = cluster.get()?;
+                (self.enforced(cluster, now)?, cluster.server().to_owned())
+            }
+        };
+        let (document, policy) = self.verified(&found, &from, &keys, now)?;
+        let text = match named {
+            Some(Format::Yaml) => yaml_text::anew(&document)?,
+            _ => format!("{document:#}\n"),
+        };
+        let Some(out) = &self.out else { return Ok(emit(&text)?) };
+        files::write(out, text.as_bytes())?;
+        let (id, version, workspace) = (policy.policy_id(), policy.version(), policy.workspace_id());
+        let commit = found.commit.map(|commit| format!(", in commit {commit}")).unwrap_or_default();
+        let key = policy.signing_key_id();
+        note(&format!("wrote {}: {id} version {version} of {workspace}, signed by {key}{commit}", out.display()));
+        Ok(())
+    }
+
+    /// What the cluster enforces, by its own keys.
+    fn enforced(&self, cluster: &Cluster, now: Timestamp) -> Result<Found, Failure> {
+        match cluster.enforced(&self.workspace, cluster.keys()?, now)? {
+            Enforced::Policy { policy, commit } => Ok(Found {
+                bytes: policy.document_json().as_bytes().to_vec(),
+                format: Format::Json,
+                commit: commit.map(|commit| commit.to_string()),
+            }),
+            Enforced::None { why } => Err(Failure::Refused(format!(
+                "the workspace {} has no policy in force on {}: {why}",
+                self.workspace,
+                cluster.server()
+            ))),
+        }
+    }
+
+    /// The document as it was found, if it is a policy in force in the workspace, by these keys.
+    fn verified(
+        &self,
+        found: &Found,
+        from: &str,
+        keys: &KeyRing,
+        now: Timestamp,
+    ) -> Result<(Value, VerifiedPolicy), Failure> {
+        let refused = |why: String| Failure::Refused(format!("the document from {from} is refused: {why}"));
+        let document =
+            Document::parse(&found.bytes, found.format).map_err(|fault| refused(format!("Malformed: {fault}")))?;
+        let value = document.value().clone();
+        let policy = verify(document, keys, now)
+            .map_err(|refusal| refused(format!("{}: {}", refusal.reason, refusal.message)))?;
+        let (workspace, version) = (policy.workspace_id(), policy.version());
+        if workspace != self.workspace {
+            return Err(refused(format!("it is for the workspace {workspace}, not for {}", self.workspace)));
+        }
+        match policy.status() {
+            Status::Active => Ok((value, policy)),
+            status => Err(refused(format!("version {version} of {workspace} is {status}, not active"))),
+        }
+    }
+}

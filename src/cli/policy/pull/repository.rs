@@ -1,0 +1,169 @@
+//! A Git repository as the controller reads it: by the fetch child, into a folder that is thrown away.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use jiff::Timestamp;
+use url::Url;
+
+use super::Failure;
+use crate::admission::index::WorkspaceView;
+use crate::cli::source::Found;
+use crate::cli::terminal::Progress;
+use crate::cli::warn;
+use crate::controller::candidate::Candidate;
+use crate::controller::documents::Documents;
+use crate::controller::plan::{Place, plan};
+use crate::controller::revision;
+use crate::git::{Git, Limits, Request, Snapshot, one_line, shown};
+use crate::policy::{Format, KeyRing, Reason};
+
+/// How long it may take to fetch, unless the user says otherwise.
+const FETCH: Duration = Duration::from_secs(60);
+/// The folder of the clone, below one of its own.
+const CLONE: &str = "pull";
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Repository")]
+pub(super) struct RepositoryArgs {
+    /// Read a Git repository: its https:// or ssh:// URL, or its folder on this machine.
+    #[arg(long, value_name = "URL|PATH", conflicts_with = "backend")]
+    repo: Option<String>,
+    /// Branch of the repository. Default: the one that its HEAD names.
+    #[arg(long = "ref", value_name = "REF", requires = "repo")]
+    branch: Option<String>,
+    /// Folder of the documents in the repository.
+    #[arg(long, value_name = "DIR", default_value = "policies")]
+    path: String,
+}
+
+/// A repository that nothing was fetched of yet.
+pub(super) struct Repository {
+    url: String,
+    branch: Option<String>,
+    path: String,
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
+}
+
+impl RepositoryArgs {
+    /// The repository, if one is named.
+    pub(super) fn repository(&self) -> anyhow::Result<Option<Repository>> {
+        let Some(repo) = &self.repo else { return Ok(None) };
+        let url = if repo.contains("://") { repo.clone() } else { of_folder(repo)? };
+        Ok(Some(Repository { url, branch: self.branch.clone(), path: self.path.clone() }))
+    }
+}
+
+fn of_folder(path: &str) -> anyhow::Result<String> {
+    let folder = std::fs::canonicalize(path)
+        .with_context(|| format!("cannot read {path}; --repo takes https://, ssh://, or a folder of this machine"))?;
+    let url = Url::from_file_path(&folder).map_err(|()| anyhow!("{path} cannot be written as a file:// URL"))?;
+    Ok(url.into())
+}
+
+impl Repository {
+    /// What a controller would enforce in the workspace that sees this repository and nothing else.
+    pub(super) fn enforced(
+        &self,
+        workspace: &str,
+        keys: &KeyRing,
+        now: Timestamp,
+        timeout: Option<Duration>,
+    ) -> Result<Found, Failure> {
+        let _progress = Progress::new(format!("fetching {self}"));
+        let folder =
+            tempfile::Builder::new().prefix("sekuire-pull-").tempdir().context("cannot make a folder to fetch into")?;
+        let exe = std::env::current_exe().context("cannot find this program, which the fetch child is started from")?;
+        let local = self.url.starts_with("file://");
+        let git = Git::new(exe, folder.path().to_owned(), Limits::default(), local);
+        let mut request = Request::new(CLONE, self.url.clone());
+        request.branch.clone_from(&self.branch);
+        request.path.clone_from(&self.path);
+        request.timeout = timeout.unwrap_or(FETCH);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from)?;
+        let mut documents = Documents::default();
+        let snapshot = runtime
+            .block_on(async {
+                let snapshot = git.snapshot(&request).await?;
+                let files: Vec<_> = snapshot.tip_files.iter().collect();
+                documents.judge(&git, CLONE, &files, keys, now).await?;
+                Ok::<_, crate::git::GitError>(snapshot)
+            })
+            .with_context(|| format!("cannot read {self}"))?;
+        self.choose(&snapshot, &documents, workspace, now)
+    }
+
+    /// The document among those at the tip that would be accepted.
+    fn choose(
+        &self,
+        snapshot: &Snapshot,
+        documents: &Documents,
+        workspace: &str,
+        now: Timestamp,
+    ) -> Result<Found, Failure> {
+        let at = format!("{self} at {}", revision(&snapshot.branch, &snapshot.tip));
+        if !snapshot.path_exists {
+            return Err(anyhow!("there is no folder {} in {at}; see --path", self.path).into());
+        }
+        let candidates = self.candidates(snapshot, documents, workspace);
+        if candidates.is_empty() {
+            return Err(Failure::Refused(format!(
+                "no document in {} of {at} is for the workspace {workspace}",
+                self.path
+            )));
+        }
+        let plan = plan(&WorkspaceView::default(), &candidates, now);
+        for (candidate, outcome) in candidates.iter().zip(&plan.outcomes) {
+            if !matches!(outcome.reason, Reason::Verified | Reason::Superseded) {
+                warn(&format!(
+                    "{} is refused: {}: {}",
+                    shown(&candidate.path),
+                    outcome.reason,
+                    one_line(&outcome.message)
+                ));
+            }
+        }
+        let accepted = plan.base.and_then(|base| match base.place {
+            Place::Candidate(index) => candidates.get(index),
+            _ => None,
+        });
+        let policy = accepted.and_then(|candidate| documents.fresh(&candidate.blob, &candidate.path));
+        let Some(policy) = policy else {
+            let many = candidates.len();
+            return Err(Failure::Refused(format!(
+                "none of the documents for {workspace} in {at} ({many}) can be enforced: they are drafts, or refused"
+            )));
+        };
+        let bytes = policy.document_json().as_bytes().to_vec();
+        Ok(Found { bytes, format: Format::Json, commit: Some(snapshot.tip.clone()) })
+    }
+
+    /// The documents at the tip that are for the workspace, or say so.
+    fn candidates(&self, snapshot: &Snapshot, documents: &Documents, workspace: &str) -> Vec<Candidate> {
+        let (repository, branch): (Arc<str>, Arc<str>) = (self.url.as_str().into(), snapshot.branch.as_str().into());
+        let commit: Arc<str> = snapshot.tip.as_str().into();
+        let candidate = |file: &crate::git::File| {
+            let judged = documents.of(file);
+            (judged.workspace.as_deref() == Some(workspace)).then(|| Candidate {
+                repository: Arc::clone(&repository),
+                branch: Arc::clone(&branch),
+                path: file.path.as_str().into(),
+                commit: Arc::clone(&commit),
+                blob: file.blob.as_str().into(),
+                order: 0,
+                at_tip: true,
+                workspace: judged.workspace,
+                verdict: judged.verdict,
+            })
+        };
+        snapshot.tip_files.iter().filter_map(candidate).collect()
+    }
+}
