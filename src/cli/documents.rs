@@ -61,15 +61,10 @@ impl Judged {
             .as_ref()
             .map(|verdict| verdict.as_ref().map_or_else(|refusal| refusal.reason, |_| Reason::Verified))
     }
-
-    /// The policy, if it verified.
-    pub(super) fn policy(&self) -> Option<&VerifiedPolicy> {
-        self.verdict.as_ref()?.as_ref().ok()
-    }
 }
 
 /// Verifies documents, on all processors; in their order.
-pub(super) fn judge(found: Vec<(String, Found)>, keys: Option<&KeyRing>, now: Timestamp) -> Vec<Judged> {
+pub(super) fn judge(found: &[(String, Found)], keys: Option<&KeyRing>, now: Timestamp) -> Vec<Judged> {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let share = found.len().div_ceil(processors).max(1);
     let shares: Vec<&[(String, Found)]> = found.chunks(share).collect();

@@ -29,11 +29,6 @@ impl Output {
             Form::Yaml => serde_yaml::to_string(data)?,
         })
     }
-
-    /// Whether it is for people.
-    pub(super) fn for_people(self) -> bool {
-        self.form == Form::Table
-    }
 }
 
 /// `1 agent`, `2 agents`.

@@ -12,7 +12,7 @@ use super::checkout::Checkout;
 use super::cluster::Cluster;
 use super::{Usage, files};
 use crate::admission::index::Enforced;
-use crate::policy::{Format, MAX_DOCUMENT_BYTES};
+use crate::policy::{Format, MAX_DOCUMENT_BYTES, VerifiedPolicy};
 
 /// A place of a document, as it is written on the command line: `FILE`, `REV:PATH` or `cluster:WORKSPACE`. What is there
 /// as a file is a file; `./` before it makes that clear.
@@ -42,6 +42,14 @@ pub(super) struct Found {
     pub(super) format: Format,
     /// The commit that it was accepted in, if a cluster says so.
     pub(super) commit: Option<String>,
+}
+
+impl Found {
+    /// The document of a policy.
+    pub(super) fn of(policy: &VerifiedPolicy, commit: Option<&str>) -> Found {
+        let bytes = policy.document_json().as_bytes().to_vec();
+        Found { bytes, format: Format::Json, commit: commit.map(str::to_owned) }
+    }
 }
 
 impl FromStr for Source {
@@ -94,11 +102,7 @@ impl Source {
             Source::Cluster { workspace } => {
                 let cluster = cluster()?;
                 match cluster.enforced(workspace, cluster.keys()?, now)? {
-                    Enforced::Policy { policy, commit } => Ok(Found {
-                        bytes: policy.document_json().as_bytes().to_vec(),
-                        format: Format::Json,
-                        commit: commit.map(|commit| commit.to_string()),
-                    }),
+                    Enforced::Policy { policy, commit } => Ok(Found::of(&policy, commit.as_deref())),
                     Enforced::None { why } => {
                         bail!("the workspace {workspace} has no policy in force on {}: {why}", cluster.server())
                     }

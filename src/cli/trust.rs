@@ -39,7 +39,7 @@ pub(super) struct TrustArgs {
     /// Trusted keys: files or folders of SigningKey manifests, or public keys (PEM, OpenSSH or hex; trusted for every
     /// workspace, under the id that `sekuire key show` prints). Can be given several times. Default: what the cluster
     /// trusts.
-    #[arg(long = "trust", value_name = "KEYS", num_args = 1..)]
+    #[arg(long = "trust", value_name = "KEYS")]
     paths: Vec<PathBuf>,
 }
 

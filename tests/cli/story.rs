@@ -164,12 +164,14 @@ fn first_version(story: &mut Story) {
     story.types(&format!("sekuire policy new --workspace ws_support --out {POLICY}"), 0);
     story.types(&format!("sekuire policy sign {POLICY} --key ../private/key_*.pem"), 0);
     story.types(&format!("sekuire policy show {POLICY} --trust keys"), 0);
+    story.types(&format!("sekuire policy validate --file {POLICY} --trust keys"), 0);
     story.types("sekuire repo check --trust keys", 0);
     story.types("kubectl apply -f keys -f repository.yaml -f agents/namespace.yaml", 0);
     story.publish("Policy of support", "1");
 
     story.say("An agent that complies, and one that does not");
     story.until("sekuire agent push --dry-run --workspace ws_support agents/helper.yaml");
+    story.types("sekuire policy pull --workspace ws_support --out ../policy.json", 0);
     story.types("sekuire agent check agents --workspace ws_support", 1);
     story.types("sekuire agent push --workspace ws_support agents", 1);
     story.types("kubectl get skagent -n support --no-headers", 0);

@@ -160,7 +160,7 @@ fn agents_are_decided_on_by_each_document_that_is_active_and_verified() {
     let ended = validate(&["good.json"], &["--agent", "scout.yaml"]);
     assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
     assert!(ended.out.contains("  ✓ team/scout  scout.yaml\n  1 agent, 0 refused"), "{}", ended.out);
-    let ended = validate(&["good.json"], &["--agent", "scout.yaml", "old.yaml"]);
+    let ended = validate(&["good.json"], &["--agent", "scout.yaml", "--agent", "old.yaml"]);
     assert_eq!(ended.code, 1);
     assert!(ended.out.contains("✗ team/old") && ended.out.contains("[model.blocked]"), "{}", ended.out);
     let documents = ["good.json", "draft.json", "bad.json", "--agent", "scout.yaml"];

@@ -88,7 +88,7 @@ impl Show {
             complain(&format!("{e:#}"));
             outcome = Outcome::Unknown;
         })?;
-        let judged = judge(found, keys.as_ref(), now);
+        let judged = judge(&found, keys.as_ref(), now);
         let shown: Vec<Shown> = judged.iter().map(Shown::of).collect();
         let refused = judged
             .iter()

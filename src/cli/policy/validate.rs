@@ -39,7 +39,7 @@ pub(in crate::cli) struct Validate {
     documents: DocumentArgs,
     /// Agents to decide on: manifests, folders of such, a vendor's sekuire.yml, or - for standard input. Can be given
     /// several times.
-    #[arg(long = "agent", value_name = "FILE", num_args = 1..)]
+    #[arg(long = "agent", value_name = "FILE")]
     agents: Vec<PathBuf>,
     #[command(flatten)]
     trust: TrustArgs,
@@ -90,7 +90,7 @@ impl Validate {
             complain(&format!("{e:#}"));
             outcome = Outcome::Unknown;
         })?;
-        let judged = judge(found, Some(&keys), now);
+        let judged = judge(&found, Some(&keys), now);
         let verdicts: Vec<Verdict> =
             judged.into_iter().filter_map(|judged| Verdict::of(judged, agents.as_ref(), now)).collect();
         if !verdicts.iter().all(Verdict::is_good) {

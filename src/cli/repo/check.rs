@@ -59,7 +59,7 @@ pub(in crate::cli) struct Check {
     #[arg(long, value_name = "FILE")]
     repository: Option<PathBuf>,
     /// Name the agents in these manifests or folders that would newly be refused. Can be given several times.
-    #[arg(long, value_name = "PATH", num_args = 1..)]
+    #[arg(long, value_name = "PATH")]
     agents: Vec<PathBuf>,
     /// Ask the cluster: for the versions that it has accepted, for what the repository may publish, for its agents, and,
     /// without --trust, for its keys.

@@ -19,7 +19,7 @@ use crate::controller::documents::Documents;
 use crate::controller::plan::{Place, plan};
 use crate::controller::revision;
 use crate::git::{Git, Limits, Request, Snapshot, one_line, shown};
-use crate::policy::{Format, KeyRing, Reason};
+use crate::policy::{KeyRing, Reason};
 
 /// How long it may take to fetch, unless the user says otherwise.
 const FETCH: Duration = Duration::from_secs(60);
@@ -142,8 +142,7 @@ impl Repository {
                 "none of the documents for {workspace} in {at} ({many}) can be enforced: they are drafts, or refused"
             )));
         };
-        let bytes = policy.document_json().as_bytes().to_vec();
-        Ok(Found { bytes, format: Format::Json, commit: Some(snapshot.tip.clone()) })
+        Ok(Found::of(&policy, Some(&snapshot.tip)))
     }
 
     /// The documents at the tip that are for the workspace, or say so.
