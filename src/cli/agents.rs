@@ -4,7 +4,7 @@
 //! and rules between fields, are checked by the API server.
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
@@ -66,7 +66,7 @@ pub(super) fn load(paths: &[PathBuf]) -> anyhow::Result<Agents> {
             found.stream(&text, "standard input");
             continue;
         }
-        for file in manifests(path)? {
+        for file in files::list(path, &["yaml", "yml", "json"], true)? {
             let text = files::read_text(&file, MAX_FILE_BYTES)?;
             match vendor::parse(&text) {
                 Some(Ok(config)) => config.load(&file, &mut found),
@@ -80,25 +80,6 @@ pub(super) fn load(paths: &[PathBuf]) -> anyhow::Result<Agents> {
         found.faults.push(format!("no Agent of {API_VERSION} in {}", named.join(", ")));
     }
     Ok(found)
-}
-
-/// The file, or all files of manifests below a folder.
-fn manifests(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
-        let entry = entry.with_context(|| format!("cannot read {}", path.display()))?;
-        let (path, kind) = (entry.path(), entry.file_type()?);
-        if kind.is_dir() {
-            files.extend(manifests(&path)?);
-        } else if path.extension().is_some_and(|e| matches!(e.to_str(), Some("yaml" | "yml" | "json"))) {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 /// The documents of a stream with the lines that they begin at. By lines, since a parser that has met a fault says nothing

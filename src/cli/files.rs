@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
@@ -46,6 +46,27 @@ pub(super) fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
         }
         _ => replace(path, content),
     }
+}
+
+/// A file as it is; or, of a folder, its files with these endings, by name, and of the folders below it if `deep`.
+pub(super) fn list(path: &Path, endings: &[&str], deep: bool) -> anyhow::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
+        let path = entry.with_context(|| format!("cannot read {}", path.display()))?.path();
+        if path.is_dir() {
+            // a link to a folder may lead back to where it stands
+            if deep && !path.is_symlink() {
+                files.extend(list(&path, endings, deep)?);
+            }
+        } else if path.extension().and_then(|e| e.to_str()).is_some_and(|e| endings.contains(&e)) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Replaces a file by another content: whole or not at all, whatever happens meanwhile. A symbolic link stays one.

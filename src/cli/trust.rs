@@ -77,27 +77,10 @@ pub(super) fn ring(paths: &[PathBuf]) -> anyhow::Result<KeyRing> {
 /// The keys of a file, or of all files in a folder.
 pub(super) fn specs(path: &Path) -> anyhow::Result<Vec<SigningKeySpec>> {
     let mut specs = Vec::new();
-    for file in manifests(path)? {
+    for file in files::list(path, &["yaml", "yml", "json", "pub"], false)? {
         specs.extend(read(&file)?);
     }
     Ok(specs)
-}
-
-fn manifests(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
-        let file = entry.with_context(|| format!("cannot read {}", path.display()))?.path();
-        if file.is_file()
-            && file.extension().is_some_and(|e| matches!(e.to_str(), Some("yaml" | "yml" | "json" | "pub")))
-        {
-            files.push(file);
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<SigningKeySpec>> {

@@ -11,14 +11,9 @@ use crate::cli::checkout::Checkout;
 use crate::policy::document::parse_unsigned;
 use crate::policy::{Format, MAX_DOCUMENT_BYTES, Version};
 
-/// Make drafts active: status active under a new version, signed, in place.
-///
-/// Once it is merged, agents of the workspace are held to it.
+/// What publishes documents in their next state.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  sekuire policy activate policies/payments.json --key key_0123456789abcdef.pem
-  sekuire policy activate policies/payments.json --key release.pem --version 2.0")]
-pub(in crate::cli) struct Activate {
+struct Step {
     /// Documents: *.json, *.yaml, *.yml.
     #[arg(required = true)]
     files: Vec<PathBuf>,
@@ -29,15 +24,28 @@ pub(in crate::cli) struct Activate {
     edit: EditArgs,
 }
 
+/// Make drafts active: status active under a new version, signed, in place.
+///
+/// Once it is merged, agents of the workspace are held to it.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  sekuire policy activate policies/payments.json --key key_0123456789abcdef.pem
+  sekuire policy activate policies/payments.json --key release.pem --version 2.0")]
+pub(in crate::cli) struct Activate {
+    #[command(flatten)]
+    step: Step,
+}
+
 impl Activate {
     pub(in crate::cli) fn run(self) -> anyhow::Result<Outcome> {
-        self.edit.each(&self.files, "activated", |draft, _| {
+        let Step { files, version, edit } = &self.step;
+        edit.each(files, "activated", |draft, _| {
             if text(&draft.value, "status") == "active" {
                 let why =
                     "it is active already; to publish a change, raise the version with `sekuire policy sign --bump`";
                 return Err(Failure::Refused(why.to_owned()));
             }
-            raise(&mut draft.value, self.version.as_ref())?;
+            raise(&mut draft.value, version.as_ref())?;
             set(&mut draft.value, "status", "active");
             set(&mut draft.value, "activated_at", &now());
             Ok(())
@@ -52,23 +60,18 @@ impl Activate {
 #[command(after_help = "Examples:
   sekuire policy archive policies/payments.json --key key_0123456789abcdef.pem")]
 pub(in crate::cli) struct Archive {
-    /// Documents: *.json, *.yaml, *.yml.
-    #[arg(required = true)]
-    files: Vec<PathBuf>,
-    /// The new version. Default: the last number of the present one, raised by one.
-    #[arg(long, value_name = "VERSION", value_parser = version)]
-    version: Option<Version>,
     #[command(flatten)]
-    edit: EditArgs,
+    step: Step,
 }
 
 impl Archive {
     pub(in crate::cli) fn run(self) -> anyhow::Result<Outcome> {
-        self.edit.each(&self.files, "archived", |draft, _| {
+        let Step { files, version, edit } = &self.step;
+        edit.each(files, "archived", |draft, _| {
             if text(&draft.value, "status") == "archived" {
                 return Err(Failure::Refused("it is archived already".to_owned()));
             }
-            raise(&mut draft.value, self.version.as_ref())?;
+            raise(&mut draft.value, version.as_ref())?;
             set(&mut draft.value, "status", "archived");
             Ok(())
         })
