@@ -13,5 +13,6 @@ mod cli;
 mod cluster;
 mod example;
 mod git;
+mod harness;
 mod reconcile;
 mod resilience;

@@ -27,9 +27,6 @@ pub(crate) mod server;
 pub(crate) mod signer;
 pub(crate) mod skip;
 
-#[cfg(test)]
-mod checks;
-
 #[allow(unused_imports, reason = "the tests and the demo each use a part of it")]
 pub(crate) use {
     command::Ran,

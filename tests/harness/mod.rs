@@ -18,7 +18,7 @@ use sekuire_policy::{
     policy::{Document, Format, KeyRing, verify},
 };
 
-use super::{
+use crate::cluster::{
     Cluster, Controller, ControllerOptions, GitRepo, Signer, User,
     guard::{self, Process, group_runs},
     programs::has_controller_manager,
@@ -153,7 +153,7 @@ async fn a_dropped_cluster_leaves_no_process_and_no_folder() {
 async fn child_in(folder: &Path, mode: &str) -> (std::process::Child, Vec<u32>, String) {
     let report = folder.join(mode);
     let child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "cluster::checks::child_that_starts_a_cluster", "--nocapture"])
+        .args(["--exact", "harness::child_that_starts_a_cluster", "--nocapture"])
         .env(CHILD, &report)
         .env("MODE", mode)
         .stdin(Stdio::null())
