@@ -14,4 +14,5 @@ mod sdk;
 mod sign;
 mod story;
 mod support;
+mod terminal;
 mod validate;
