@@ -6,6 +6,7 @@ use super::Outcome;
 
 mod diff;
 mod edit;
+mod json_text;
 mod lifecycle;
 mod new;
 mod pull;

@@ -1,6 +1,7 @@
 //! A policy document as it was read: strict parsing, with the place of the first fault.
 
 use std::fmt;
+use std::ops::Range;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -329,6 +330,13 @@ impl std::io::Write for Counter {
 fn located(problem: Problem, text: &str, format: Format) -> Fault {
     let (line, column) = locate(text, format, &problem.path).unzip();
     Fault { line, column, ..problem.into() }
+}
+
+/// The members of the root of a JSON document, in their order, and where the value of each stands in the text (in bytes);
+/// none for a text that is no JSON object.
+#[must_use]
+pub fn json_members(text: &str) -> Option<Vec<(String, Range<usize>)>> {
+    json::members(text)
 }
 
 /// Line and column, from 1, of the value of a member of the root: where a report points to. Where there is no such member,

@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::yaml_text;
+use super::{json_text, yaml_text};
 use crate::cli::signing::{Signer, SigningArgs};
 use crate::cli::{Outcome, Usage, complain, emit, files};
 use crate::policy::document::parse_unsigned;
@@ -110,7 +110,10 @@ impl EditArgs {
         change(&mut draft, format)?;
         let signed = signer.sign(draft.value, Timestamp::now())?;
         let text = match format {
-            Format::Json => format!("{signed:#}\n"),
+            Format::Json => {
+                let kept = std::str::from_utf8(&draft.text).ok().and_then(|text| json_text::updated(text, &signed));
+                kept.unwrap_or_else(|| format!("{signed:#}\n"))
+            }
             Format::Yaml => self.yaml(&draft.text, &signed)?,
         };
         let written = Document::parse(text.as_bytes(), format)?;

@@ -1,6 +1,7 @@
 //! JSON text to a checked tree. The parser is serde_json's; it is only told to refuse more than it does by itself.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -163,12 +164,25 @@ pub(super) fn locate(text: &str, path: &Path) -> Option<(u32, u32)> {
             None => break,
         }
     }
-    // A `RawValue` that was borrowed is a part of the text itself.
-    let offset = here.get().as_ptr().addr().checked_sub(text.as_ptr().addr())?;
-    let before = text.get(..offset)?;
+    let before = text.get(..offset_in(text, here)?)?;
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
     Some((u32::try_from(line).ok()?, u32::try_from(column).ok()?))
+}
+
+/// The members of the root object, in their order, and where the value of each stands in the text.
+pub(super) fn members(text: &str) -> Option<Vec<(String, Range<usize>)>> {
+    let members: Members<'_> = serde_json::from_str(text).ok()?;
+    let place = |value: &RawValue| {
+        let start = offset_in(text, value)?;
+        Some(start..start + value.get().len())
+    };
+    members.0.into_iter().map(|(name, value)| Some((name, place(value)?))).collect()
+}
+
+/// A `RawValue` that was borrowed is a part of the text itself.
+fn offset_in(text: &str, value: &RawValue) -> Option<usize> {
+    value.get().as_ptr().addr().checked_sub(text.as_ptr().addr()).filter(|offset| *offset <= text.len())
 }
 
 /// The members of an object, each still as text.
