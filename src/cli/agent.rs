@@ -16,7 +16,7 @@ use super::trust::TrustArgs;
 use super::{Outcome, Usage, complain};
 use crate::admission::index::Enforced;
 use crate::git::one_line;
-use crate::policy::{Decision, Document, KeyRing, Subject, decide, verify};
+use crate::policy::{Decision, Document, KeyRing, PolicyRef, Status, Subject, VerifiedPolicy, decide, judge, verify};
 
 mod check;
 mod push;
@@ -57,11 +57,13 @@ pub(super) fn decide_on(
     now: Timestamp,
 ) -> Verdict {
     let subject = Subject { namespace, workspace };
-    Verdict {
-        name: agent.name.clone(),
-        namespace: agent.namespace.clone(),
-        file: agent.file.clone(),
-        decision: decide(&subject, enforced.borrowed(), &agent.spec, now),
+    Verdict::new(agent, decide(&subject, enforced.borrowed(), &agent.spec, now))
+}
+
+impl Verdict {
+    fn new(agent: &NamedAgent, decision: Decision) -> Verdict {
+        let (name, namespace, file) = (agent.name.clone(), agent.namespace.clone(), agent.file.clone());
+        Verdict { name, namespace, file, decision }
     }
 }
 

@@ -54,9 +54,21 @@ pub(super) async fn config(kubeconfig: Option<&PathBuf>, context: Option<&str>) 
         (Some(path), _) => Kubeconfig::read_from(path)
             .with_context(|| format!("cannot read kubeconfig {}; see --kubeconfig", path.display()))?,
         (None, Some(_)) => Kubeconfig::read().context("found no kubeconfig; give --kubeconfig")?,
-        (None, None) => return Config::infer().await.context("found no cluster; give --kubeconfig"),
+        (None, None) => {
+            let found = Config::infer().await;
+            let why =
+                "found no cluster: no kubeconfig (KUBECONFIG, ~/.kube/config) that can be read, and this is no pod";
+            return found
+                .map_err(|error| if has_kubeconfig() { error.into() } else { anyhow!("{why}; give --kubeconfig") });
+        }
     };
     Ok(Config::from_custom_kubeconfig(kubeconfig, &options).await?)
+}
+
+/// Whether there is a kubeconfig in one of the usual places.
+fn has_kubeconfig() -> bool {
+    let home = std::env::home_dir().is_some_and(|home| home.join(".kube/config").exists());
+    home || std::env::var_os("KUBECONFIG").is_some_and(|paths| std::env::split_paths(&paths).any(|path| path.exists()))
 }
 
 impl ClusterArgs {
@@ -133,7 +145,7 @@ impl Cluster {
             }
             kube::Error::Api(status) if status.code == 403 => "ask for the right to do this (RBAC)",
             kube::Error::Api(status) if status.code == 404 && status.message.contains("page not found") => {
-                "the cluster does not know this kind: apply the CRDs (`sekuire crds | kubectl apply -f -`)"
+                "the cluster does not know this kind: apply the CRDs (`sekuire crds | kubectl apply --server-side -f -`)"
             }
             kube::Error::Api(_) => return anyhow!("{what}: {server} says: {error}"),
             kube::Error::Auth(_) => "renew the login that the kubeconfig names",

@@ -8,7 +8,7 @@ use crate::api::crds;
 
 /// Print the CustomResourceDefinitions, or write one file a kind.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  sekuire crds | kubectl apply -f -\n  sekuire crds --dir crds")]
+#[command(after_help = "Examples:\n  sekuire crds | kubectl apply --server-side -f -\n  sekuire crds --dir crds")]
 pub struct Crds {
     /// Write one file for each kind into this folder, instead of printing all of them.
     #[arg(long, value_name = "DIR")]

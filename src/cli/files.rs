@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use super::Usage;
 use crate::policy::Format;
@@ -28,7 +28,7 @@ pub(super) fn read_text(path: &Path, limit: usize) -> anyhow::Result<String> {
     if bytes.len() > limit {
         bail!("{} is longer than {limit} bytes; that is not what is expected here", path.display());
     }
-    String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("{} is not text in UTF-8", path.display()))
+    String::from_utf8(bytes).map_err(|_| anyhow!("{} is not text in UTF-8", path.display()))
 }
 
 /// How a policy document is written, by its name.
@@ -105,12 +105,11 @@ fn put(target: &Path, content: &[u8], permissions: Option<Permissions>) -> io::R
 
 /// Makes a file that must not exist yet.
 pub(super) fn create(path: &Path, content: &str, mode: u32) -> anyhow::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .with_context(|| format!("cannot create {}", path.display()))?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => anyhow!("{} exists already, and is not overwritten", path.display()),
+            _ => anyhow::Error::new(error).context(format!("cannot create {}", path.display())),
+        })?;
     let written = file
         .set_permissions(Permissions::from_mode(mode))
         .and_then(|()| file.write_all(content.as_bytes()))

@@ -61,7 +61,6 @@ enum Command {
     #[command(subcommand)]
     Schema(schema::Schema),
     Completion(completion::Completion),
-    #[command(hide = true)]
     Manual(manual::Manual),
     Version(version::Version),
 }

@@ -9,7 +9,7 @@ use crate::admission::hold::Held;
 use crate::admission::index::WorkspaceView;
 use crate::api::conditions::{self, NewCondition};
 use crate::api::workspace_policy::WorkspacePolicyStatus;
-use crate::policy::{Reason, Refusal, Status, Version};
+use crate::policy::{Reason, Refusal, Status};
 
 /// What the status is computed from.
 pub struct Observed<'a> {
@@ -165,16 +165,14 @@ fn ready(observed: &Observed<'_>, own: &Own<'_>) -> NewCondition {
         return NewCondition::new("Ready", true, "Archived", format!("retired by version {version}"));
     }
     if observed.looked_at && !base_at_tip(observed) {
-        return not(Reason::SourceMissing, source_missing(version));
+        return not(
+            Reason::SourceMissing,
+            format!(
+                "no repository has version {version} any more; it stays enforced. To retire it, commit a higher version with status archived"
+            ),
+        );
     }
     NewCondition::new("Ready", true, "Succeeded", format!("version {version}, {}", words(held)))
-}
-
-/// What is said of an enforced version that is gone from Git.
-pub fn source_missing(version: &Version) -> String {
-    format!(
-        "no repository has version {version} any more; it stays enforced. To retire it, commit a higher version with status archived"
-    )
 }
 
 fn words(held: &Held) -> String {

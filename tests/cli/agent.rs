@@ -119,8 +119,20 @@ fn a_policy_that_does_not_verify_decides_nothing() {
     let draft = JSON.replace("active", "draft");
     desk.write("draft.json", &draft);
     desk.sign(&["draft.json"]);
-    let ended = check("draft.json");
-    assert_eq!((ended.code, ended.out.contains("is a draft")), (1, true), "{}", ended.out);
+    assert_eq!(check("draft.json").code, 0, "what a draft would decide can be seen");
+    desk.write("bad.yaml", &manifest("bad", "gpt-3.5"));
+    let ended = desk.run(&["agent", "check", "bad.yaml", "--policy", "draft.json", "--trust", "keys", "-o", "json"]);
+    assert_eq!(
+        (ended.code, ended.err.contains("is a draft: this is what it would decide")),
+        (1, true),
+        "{}",
+        ended.err
+    );
+    assert!(
+        ended.out.contains("model.blocked") && ended.out.contains("nothing is enforced by it yet"),
+        "{}",
+        ended.out
+    );
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn a_new_policy_is_signed_and_verifies_as_it_is_in_both_forms() {
         assert_eq!(desk.sign(&[file]).code, 0);
         assert_eq!(desk.results(&[file]), ["Verified"]);
         let again = desk.run(&["policy", "new", "--workspace", "ws_team", "--out", file]);
-        assert_eq!((again.code, again.err.contains("cannot create")), (3, true), "{}", again.err);
+        assert_eq!((again.code, again.err.contains("exists already")), (3, true), "{}", again.err);
     }
     assert!(desk.read("a.yaml").contains("# which tools an agent may have"));
     let printed =

@@ -3,6 +3,7 @@
 use super::*;
 use crate::cli::output::Output;
 use crate::cli::source::Found;
+use crate::cli::{note, warn};
 use std::sync::Arc;
 
 /// Hold agents against a policy, as the cluster would at admission.
@@ -65,9 +66,13 @@ impl Check {
             }
             Err(Unfit::Other(e)) => return Err(e),
         };
+        if let Some((workspace, _)) = &one {
+            self.warn_of_others(&found.agents, workspace);
+        }
         for agent in &found.agents {
             let namespace = agent.namespace.as_deref().unwrap_or(&self.namespace);
             verdicts.push(match &one {
+                Some((_, Enforced::Policy { policy, .. })) if policy.status() == Status::Draft => tried(agent, policy),
                 Some((workspace, enforced)) => decide_on(agent, namespace, Some(workspace), enforced, now),
                 None => self.as_at_admission(agent, namespace, &cluster, now)?,
             });
@@ -90,6 +95,18 @@ impl Check {
             (Some(source), _) => {
                 let found = source.find(|| cluster.get(), now)?;
                 Ok(Some(verified(source, &found, &keys()?, now)?))
+            }
+        }
+    }
+
+    /// Says which agents name another workspace than the one whose policy they are held against.
+    fn warn_of_others(&self, agents: &[NamedAgent], workspace: &str) {
+        for agent in agents {
+            if let Some(other) = agent.spec.workspace.as_ref().filter(|other| *other != workspace) {
+                warn(&one_line(&format!(
+                    "{} says that it belongs to {other}, and is held against the policy of {workspace}, as you asked",
+                    agent.name
+                )));
             }
         }
     }
@@ -120,11 +137,22 @@ impl Check {
     }
 }
 
+/// The decision by the rules of a draft.
+fn tried(agent: &NamedAgent, draft: &VerifiedPolicy) -> Verdict {
+    let violations = judge(draft, &agent.spec);
+    let policy = Some(PolicyRef::new(draft, None));
+    let warnings = vec![format!("version {} is a draft: nothing is enforced by it yet", draft.version())];
+    Verdict::new(agent, Decision { allowed: violations.is_empty(), policy, violations, warnings })
+}
+
 /// The policy of a document, if it verifies, with its workspace.
 fn verified(source: &Source, found: &Found, keys: &KeyRing, now: Timestamp) -> Result<(String, Enforced), Unfit> {
     let refused = |reason: &str, message: &str| Unfit::Refused(format!("{source} is refused: {reason}: {message}"));
     let document =
         Document::parse(&found.bytes, found.format).map_err(|fault| refused("Malformed", &fault.to_string()))?;
     let policy = verify(document, keys, now).map_err(|refusal| refused(refusal.reason.as_str(), &refusal.message))?;
+    if policy.status() == Status::Draft {
+        note(&format!("{source} is a draft: this is what it would decide if it were active"));
+    }
     Ok((policy.workspace_id().to_owned(), Enforced::Policy { policy: Arc::new(policy), commit: None }))
 }

@@ -66,6 +66,9 @@ impl Show {
             }
         }
         self.output.print(&shown, |_| {
+            if shown.is_empty() {
+                return String::new();
+            }
             let rows = shown.iter().map(|key| {
                 let kind = if key.encrypted { "private, encrypted" } else { key.kind };
                 [key.key_id.clone(), kind.to_owned(), key.public_key.clone(), key.file.clone()]

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{json_text, yaml_text};
 use crate::cli::signing::{Signer, SigningArgs};
-use crate::cli::{Outcome, Usage, complain, emit, files};
+use crate::cli::{Outcome, Usage, complain, emit, files, note};
 use crate::policy::document::parse_unsigned;
 use crate::policy::sign::SignFault;
 use crate::policy::{Document, Fault, Format, MAX_DOCUMENT_BYTES, Version};
@@ -117,6 +117,9 @@ impl EditArgs {
             Format::Yaml => self.yaml(&draft.text, &signed)?,
         };
         let written = Document::parse(text.as_bytes(), format)?;
+        if let Some(hint) = same_version(&draft.text, format, &written) {
+            note(&format!("{}: {hint}", file.display()));
+        }
         if self.dry_run {
             return Ok(text);
         }
@@ -140,6 +143,18 @@ impl EditArgs {
         }
         yaml_text::anew(signed)
     }
+}
+
+/// What to say where the rules of a signed document were changed and its version was not.
+fn same_version(before: &[u8], format: Format, signed: &Document) -> Option<String> {
+    let before = parse_unsigned(before, format).ok()?;
+    let changed = !text(&before, "hash").is_empty() && text(&before, "hash") != signed.hash();
+    let version = signed.version();
+    (changed && text(&before, "version") == version.to_string()).then(|| {
+        format!(
+            "its rules changed and its version {version} did not: if that was published, --bump gives it the next one"
+        )
+    })
 }
 
 /// A text of the document's root; empty if there is none, which signing then refuses.

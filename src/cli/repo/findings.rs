@@ -15,7 +15,6 @@ use crate::controller::candidate::{Candidate, Summary};
 use crate::controller::documents::readable;
 use crate::controller::observe::Ownership;
 use crate::controller::plan::{Outcome, Place, Plan, plan};
-use crate::controller::status::source_missing;
 use crate::git::{File, Limits};
 use crate::policy::document::{peek, place_of};
 use crate::policy::{Document, Format, KeyRing, Reason, Refusal, Status, VerifiedPolicy, verify};
@@ -168,7 +167,11 @@ impl<'a> Ground<'a> {
             && let Some(path) = deleted(&after, &candidates[..tip])
             && let Some(base) = &after.base
         {
-            let message = source_missing(&base.mark.version);
+            let version = &base.mark.version;
+            let message = format!(
+                "no file has version {version} any more, and it stays enforced: to retire it, sign a higher version with \
+                 status archived (`sekuire policy archive`) before its file goes"
+            );
             found.findings.push(Finding::new(Level::Error, Reason::SourceMissing, Some(path), message));
         }
         let workspace = candidates.iter().find_map(|candidate| candidate.workspace.as_deref());

@@ -55,7 +55,7 @@ fn text(report: &Report, style: Style) -> String {
         let _ = writeln!(text, "\n{}", style.strong("Agents that would newly be refused:"));
         text += &agent::rows(&report.newly_refused, style);
     }
-    text + &format!("\n{}\n", summary(report))
+    format!("{text}\n{}\n", summary(report)).trim_start().to_owned()
 }
 
 fn summary(report: &Report) -> String {

@@ -226,7 +226,8 @@ fn walk_object(
     };
     if let Some(member) = members.iter().find(missing) {
         trail.push(Step::Member(member.name.to_owned()));
-        return Err(format!("missing; expected {}", member.kind.noun()));
+        let unsigned = if member.need == Need::WhenSigned { "; `sekuire policy sign` fills it in" } else { "" };
+        return Err(format!("missing; expected {}{unsigned}", member.kind.noun()));
     }
     Ok(())
 }
