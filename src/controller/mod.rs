@@ -28,9 +28,9 @@ pub mod repository;
 pub mod status;
 pub mod watch;
 
-/// A revision as Flux writes it: `main@sha1:` and the commit.
-pub fn revision(branch: &str, commit: &str) -> String {
-    format!("{branch}@sha1:{commit}")
+/// A revision as Flux writes it: the branch or the tag, as `main@sha1:` and the commit; or the commit alone.
+pub fn revision(reference: &str, commit: &str) -> String {
+    if reference.is_empty() { format!("sha1:{commit}") } else { format!("{reference}@sha1:{commit}") }
 }
 
 /// Longest sleep of a task that waits for a moment: it also bounds what a jump of the clock can delay.

@@ -62,7 +62,7 @@ fn signed_by(
 fn candidate(policy: &VerifiedPolicy, path: &str, order: usize, at_tip: bool) -> Candidate {
     Candidate {
         repository: "repo".into(),
-        branch: "main".into(),
+        reference: "main".into(),
         path: path.into(),
         commit: format!("{order:040}").into(),
         blob: path.into(),

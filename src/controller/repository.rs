@@ -18,7 +18,7 @@ use super::plan::Outcome;
 use super::report::{self, Fault, Look};
 use crate::api::policy_repository::Cursor;
 use crate::api::{ACCEPT_REWIND, PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT, conditions};
-use crate::git::{Ancestry, Git, Request, Snapshot};
+use crate::git::{Ancestry, Git, Reference, Request, Snapshot};
 
 /// Workspaces that are written at the same time.
 const CONCURRENCY: usize = 16;
@@ -122,13 +122,14 @@ impl Worker {
     }
 
     async fn observe_and_reconcile(&mut self, repository: &PolicyRepository, cause: Cause) -> Look {
-        let cursor =
-            repository.status.as_ref().and_then(|status| status.cursor.clone()).filter(|c| belongs(c, repository));
+        let cursor = repository.status.as_ref().and_then(|status| status.cursor.clone());
+        let cursor = cursor
+            .filter(|cursor| Some(&cursor.branch) == branch(repository).as_ref() && cursor.url == repository.spec.url);
         let mut snapshot = match self.snapshot(repository, cursor.as_ref(), cause).await {
             Ok(snapshot) => snapshot,
             Err(error) => return Look { fault: Some(Fault::git(&error)), ..Look::default() },
         };
-        let revision = super::revision(&snapshot.branch, &snapshot.tip);
+        let revision = super::revision(&snapshot.reference, &snapshot.tip);
         let word = match snapshot.ancestry {
             Ancestry::Rewritten => report::accepts_rewind(repository, &snapshot.tip),
             _ => Ok(false),
@@ -172,12 +173,10 @@ impl Worker {
         match failure {
             Some(error) => look.fault = Some(Fault::workspace(&error)),
             None => {
+                look.applied = true;
                 look.rewound_from = cursor.filter(|_| rewound).map(|cursor| cursor.commit);
-                look.cursor = Some(Cursor {
-                    url: repository.spec.url.clone(),
-                    branch: repository.spec.branch().unwrap_or_default().to_owned(),
-                    commit: snapshot.tip,
-                });
+                let url = repository.spec.url.clone();
+                look.cursor = branch(repository).map(|branch| Cursor { url, branch, commit: snapshot.tip });
             }
         }
         look
@@ -201,7 +200,7 @@ impl Worker {
         cause: Cause,
     ) -> Result<Snapshot, crate::git::GitError> {
         let mut request = Request::new(key(repository), repository.spec.url.clone());
-        request.branch = repository.spec.branch().map(str::to_owned);
+        request.reference = repository.spec.reference();
         repository.spec.path().clone_into(&mut request.path);
         request.timeout = repository.spec.timeout();
         request.since = cursor.map(|cursor| cursor.commit.clone());
@@ -358,9 +357,14 @@ pub fn key(repository: &PolicyRepository) -> String {
     repository.uid().unwrap_or_else(|| repository.name_any())
 }
 
-/// Whether a cursor was reached in what the spec names now.
-fn belongs(cursor: &Cursor, repository: &PolicyRepository) -> bool {
-    cursor.url == repository.spec.url && cursor.branch == repository.spec.branch().unwrap_or_default()
+/// The branch that the spec names, as a cursor has it: empty for the default one. `None`: a tag or a commit, which has no
+/// history that it would have to keep.
+fn branch(repository: &PolicyRepository) -> Option<String> {
+    match repository.spec.reference() {
+        Reference::Branch(branch) => Some(branch),
+        Reference::Default => Some(String::new()),
+        Reference::Tag(_) | Reference::Semver(_) | Reference::Commit(_) => None,
+    }
 }
 
 /// The commit that an administrator accepts although history was rewritten.

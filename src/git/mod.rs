@@ -22,10 +22,12 @@ pub mod child;
 mod error;
 mod process;
 mod protocol;
+mod reference;
 mod shown;
 mod url;
 
 pub use error::GitError;
+pub use reference::Reference;
 pub use shown::{one_line, shown};
 
 use protocol::{Answer, Job, Work};
@@ -79,8 +81,7 @@ impl Default for Limits {
     }
 }
 
-/// What to fetch and what to list. Made with [`Request::new`]; more ways to name a revision and to authenticate will
-/// become fields.
+/// What to fetch and what to list. Made with [`Request::new`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Request {
@@ -88,13 +89,14 @@ pub struct Request {
     pub key: String,
     /// `https://` or `ssh://`; `http://` and `file://` only if insecure URLs are allowed.
     pub url: String,
-    /// The branch; `None` is the one that the remote's `HEAD` names.
-    pub branch: Option<String>,
+    /// What to read.
+    pub reference: Reference,
     /// The folder whose documents are listed, relative to the root; empty or `.` is the root.
     pub path: String,
     /// After this the child is killed, whatever it does.
     pub timeout: Duration,
-    /// The last verified commit (40 hex): the commits after it are listed too.
+    /// The last verified commit (40 hex): the commits after it are listed too. Of a branch; a tag or a commit has no
+    /// history that it would have to keep.
     pub since: Option<String>,
     /// Single documents that are wanted besides, e.g. those of marks: commit (40 hex) and path from the root.
     pub also: Vec<(String, String)>,
@@ -109,7 +111,7 @@ impl Request {
         Self {
             key: key.into(),
             url: url.into(),
-            branch: None,
+            reference: Reference::Default,
             path: "policies".into(),
             timeout: Duration::from_secs(60),
             since: None,
@@ -119,11 +121,11 @@ impl Request {
     }
 }
 
-/// A branch at one moment.
+/// A branch or a tag at one moment, or a commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// The branch that was read, without `refs/heads/`.
-    pub branch: String,
+    /// The branch or the tag that was read, without `refs/heads/` or `refs/tags/`; empty if a commit was asked for.
+    pub reference: String,
     /// Its commit, 40 hex.
     pub tip: String,
     /// How the tip relates to the commit of [`Request::since`].
@@ -147,7 +149,7 @@ pub struct Snapshot {
 /// How a tip relates to the last verified commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ancestry {
-    /// There was no last verified commit.
+    /// There was no last verified commit, or it is no branch that was read.
     FirstSight,
     /// The tip is that commit.
     Unchanged,
@@ -201,13 +203,14 @@ impl Git {
         Self { exe, data_dir, limits, allow_insecure }
     }
 
-    /// Fetches the branch, unless the clone has its tip already, and lists documents.
+    /// Fetches what is asked for, unless the clone has it already, and lists documents.
     ///
     /// # Errors
     /// Any [`GitError`]. The clone stays usable, or is made anew by the next call.
     pub async fn snapshot(&self, request: &Request) -> Result<Snapshot, GitError> {
         check_key(&request.key)?;
         check_path(&request.path)?;
+        request.reference.check()?;
         for id in request.since.iter().chain(request.also.iter().map(|(commit, _)| commit)) {
             check_id(id)?;
         }

@@ -4,6 +4,7 @@ mod child;
 mod clone;
 mod files;
 mod history;
+mod references;
 pub(crate) mod server;
 mod servers;
 mod support;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sekuire_policy::git::{Ancestry, Git, Limits, Request};
+use sekuire_policy::git::{Ancestry, Git, Limits, Reference, Request};
 
 use super::server::{Manner, Server};
 use super::support::{Fixture, Repository, refused};
@@ -37,7 +37,7 @@ async fn a_smart_http_server_is_fetched_from_and_asked_for_a_pack_only_when_the_
     let mut request = request(&server, "a/.git");
 
     let first = fixture.git.snapshot(&request).await.unwrap();
-    assert_eq!((first.branch.as_str(), first.tip.clone()), ("main", repository.head()));
+    assert_eq!((first.reference.as_str(), first.tip.clone()), ("main", repository.head()));
     let packs = server.packs();
     assert!(packs > 0);
     fixture.git.snapshot(&request).await.unwrap();
@@ -67,11 +67,11 @@ async fn only_the_one_branch_is_fetched_and_no_tag() {
     request.also = vec![(other.clone(), "policies/other.json".into())];
     assert!(fixture.git.snapshot(&request).await.unwrap().also.is_empty());
 
-    request.branch = Some("other".into());
+    request.reference = Reference::Branch("other".into());
     let snapshot = fixture.git.snapshot(&request).await.unwrap();
-    assert_eq!((snapshot.branch.as_str(), snapshot.tip.as_str()), ("other", other.as_str()));
+    assert_eq!((snapshot.reference.as_str(), snapshot.tip.as_str()), ("other", other.as_str()));
     let clone = Repository { path: fixture.data().join("one/clone") };
-    assert_eq!(clone.git(&["for-each-ref", "--format=%(refname)"]), "refs/sekuire/other");
+    assert_eq!(clone.git(&["for-each-ref", "--format=%(refname)"]), "refs/sekuire/heads/other");
 }
 
 #[tokio::test]
@@ -86,9 +86,9 @@ async fn without_network_the_clone_is_read_as_it_is() {
     repository.commit_file("policies/b.json", "{}");
     request.offline = true;
     assert_eq!(fixture.git.snapshot(&request).await.unwrap(), online);
-    request.branch = Some("main".into());
+    request.reference = Reference::Branch("main".into());
     assert_eq!(fixture.git.snapshot(&request).await.unwrap(), online);
-    request.branch = Some("other".into());
+    request.reference = Reference::Branch("other".into());
     refused(fixture.git.snapshot(&request).await, "GitOperationFailed", "not been fetched yet");
 }
 
@@ -100,7 +100,7 @@ async fn an_unknown_branch_is_answered_with_those_that_exist() {
         repository.git(&["branch", name]);
     }
     let mut request = repository.request();
-    request.branch = Some("master".into());
+    request.reference = Reference::Branch("master".into());
     let error = refused(fixture.git.snapshot(&request).await, "GitOperationFailed", "no branch \"master\"");
     assert!(error.to_string().contains("b1, b2, b3, b4, b5 and 1 more"), "{error}");
     assert!(!error.permanent());
@@ -128,7 +128,7 @@ async fn a_branch_whose_name_is_not_utf8_does_not_stop_the_others() {
     let packed = format!("{} refs/heads/bad-", repository.head()).into_bytes();
     std::fs::write(repository.path.join(".git/packed-refs"), [&packed[..], b"\xff\xfe\n"].concat()).unwrap();
     let server = Server::start(fixture.root()).await;
-    assert_eq!(fixture.git.snapshot(&request(&server, "a/.git")).await.unwrap().branch, "main");
+    assert_eq!(fixture.git.snapshot(&request(&server, "a/.git")).await.unwrap().reference, "main");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use super::protocol::{Answer, Job, Work};
 use super::{GitError, Limits};
 
 mod blobs;
+mod choose;
 mod clone;
 mod fetch;
 mod history;
