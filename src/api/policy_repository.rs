@@ -47,6 +47,16 @@ pub struct PolicyRepositorySpec {
     #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')")
         .message("path is relative to the root of the repository and has no .. part, for example: policies"))]
     pub path: Option<String>,
+    /// Secret with the credentials for the URL, in the namespace of the controller. For `https://`: `username` and
+    /// `password`, or `bearerToken`; and `ca.crt` (authorities to believe instead of the machine's), and `tls.crt` with
+    /// `tls.key` (certificate of the client). For `ssh://`: `identity` (private key) and `known_hosts`, and `password` if
+    /// the key is encrypted. A change of it is used at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretReference>,
+    /// Secret with the HTTP proxy through which an `https://` URL is reached, in the namespace of the controller:
+    /// `address` (`http://host:port`), and `username` and `password` if the proxy wants them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_secret_ref: Option<SecretReference>,
     /// How often to look for new commits, such as `30s`, `1m` or `1h30m`; a little jitter is added. At least 1s; default
     /// `1m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,6 +107,14 @@ pub struct GitReference {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^[0-9a-f]{40}$"))]
     pub commit: Option<String>,
+}
+
+/// A Secret in the namespace of the controller.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+pub struct SecretReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
 }
 
 /// What the controller found.

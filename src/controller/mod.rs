@@ -13,8 +13,10 @@ use serde_json::{Value, json};
 
 use crate::api::FIELD_MANAGER;
 
+pub mod access;
 pub mod caches;
 pub mod candidate;
+pub mod credentials;
 pub mod documents;
 pub mod events;
 pub mod keys;
@@ -25,6 +27,8 @@ pub mod observe;
 pub mod plan;
 pub mod report;
 pub mod repository;
+pub mod retry;
+pub mod secrets;
 pub mod status;
 pub mod watch;
 

@@ -10,20 +10,21 @@ use jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::candidate::Candidate;
+use super::credentials::Credentials;
 use super::documents::Documents;
 use super::events::Events;
 use super::leader::{Leader, Observation, WorkspaceError};
 use super::observe::{self, Seen};
 use super::plan::Outcome;
 use super::report::{self, Fault, Look};
+use super::retry::{jittered, pause};
+use super::secrets::Secrets;
 use crate::api::policy_repository::Cursor;
 use crate::api::{ACCEPT_REWIND, PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT, conditions};
-use crate::git::{Ancestry, Git, Reference, Request, Snapshot};
+use crate::git::{Ancestry, Git, GitError, Reference, Request, Snapshot};
 
 /// Workspaces that are written at the same time.
 const CONCURRENCY: usize = 16;
-/// Pauses after faults that may pass by themselves grow up to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Marked documents that are asked for at once.
 const MOST_MARKED_DOCUMENTS: usize = 500;
 /// Longest path that a repository has, in bytes.
@@ -35,6 +36,10 @@ pub struct Worker {
     git: Git,
     leader: Arc<Leader>,
     documents: Documents,
+    /// What its Secrets say.
+    pub credentials: Credentials,
+    /// What was refused for good: only another request may be answered otherwise.
+    refused: Option<(Request, GitError)>,
     /// What the last look found, so that only what differs is planned again.
     seen: Option<Seen>,
     outcomes: BTreeMap<String, Vec<(Candidate, Outcome)>>,
@@ -59,12 +64,14 @@ pub enum Cause {
 
 impl Worker {
     /// A worker that has not looked yet.
-    pub fn new(client: Client, git: Git, leader: Arc<Leader>) -> Self {
+    pub fn new(client: Client, git: Git, leader: Arc<Leader>, secrets: Secrets) -> Self {
         Worker {
             client,
             git,
             leader,
             documents: Documents::default(),
+            credentials: Credentials::new(secrets),
+            refused: None,
             seen: None,
             outcomes: BTreeMap::new(),
             failures: 0,
@@ -94,8 +101,7 @@ impl Worker {
         match &look.fault {
             Some(fault) if fault.transient() => {
                 self.failures = self.failures.saturating_add(1);
-                let pause = Duration::from_millis(500) * 2_u32.saturating_pow(self.failures.min(10));
-                jittered(pause.min(LONGEST_PAUSE).min(interval.max(Duration::from_secs(10))))
+                jittered(pause(self.failures, interval))
             }
             _ => {
                 self.failures = 0;
@@ -194,11 +200,11 @@ impl Worker {
     }
 
     async fn snapshot(
-        &self,
+        &mut self,
         repository: &PolicyRepository,
         cursor: Option<&Cursor>,
         cause: Cause,
-    ) -> Result<Snapshot, crate::git::GitError> {
+    ) -> Result<Snapshot, GitError> {
         let mut request = Request::new(key(repository), repository.spec.url.clone());
         request.reference = repository.spec.reference();
         repository.spec.path().clone_into(&mut request.path);
@@ -206,7 +212,18 @@ impl Worker {
         request.since = cursor.map(|cursor| cursor.commit.clone());
         request.also = self.marked_documents(&repository.name_any());
         request.offline = cause == Cause::Judge && self.seen.is_some();
-        self.git.snapshot(&request).await
+        if !request.offline {
+            request.access = self.credentials.access(&repository.spec).await?;
+        }
+        if let Some((_, error)) = self.refused.as_ref().filter(|(refused, _)| *refused == request) {
+            return Err(error.clone());
+        }
+        let outcome = self.git.snapshot(&request).await;
+        self.refused = match &outcome {
+            Err(error) if error.permanent() => Some((request, error.clone())),
+            _ => None,
+        };
+        outcome
     }
 
     /// Marked documents that are held by nobody, as commit and path: their objects were damaged while no replica ran.
@@ -375,10 +392,4 @@ pub fn accepted_rewind(repository: &PolicyRepository) -> Option<String> {
 /// The tokens of the annotations that ask for a look at once.
 pub fn requests(repository: &PolicyRepository) -> [Option<String>; 2] {
     REQUESTED_AT.map(|name| repository.metadata.annotations.as_ref()?.get(name).cloned())
-}
-
-/// Up to a tenth more, so that many repositories do not ask one server at the same moment.
-fn jittered(pause: Duration) -> Duration {
-    let random = getrandom::u32().unwrap_or(0);
-    pause + pause.mul_f64(f64::from(random) / f64::from(u32::MAX) / 10.0)
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod access;
 pub mod child;
 mod error;
 mod process;
@@ -26,6 +27,7 @@ mod reference;
 mod shown;
 mod url;
 
+pub use access::{Access, ClientCertificate, Login, Proxy, Secret};
 pub use error::GitError;
 pub use reference::Reference;
 pub use shown::{one_line, shown};
@@ -82,7 +84,7 @@ impl Default for Limits {
 }
 
 /// What to fetch and what to list. Made with [`Request::new`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Request {
     /// The folder of the clone below the data directory: the object's uid. Letters, digits, `-`, `_` and `.`.
@@ -102,6 +104,8 @@ pub struct Request {
     pub also: Vec<(String, String)>,
     /// Use the clone as it is, without network.
     pub offline: bool,
+    /// How to reach it.
+    pub access: Access,
 }
 
 impl Request {
@@ -117,6 +121,7 @@ impl Request {
             since: None,
             also: Vec::new(),
             offline: false,
+            access: Access::default(),
         }
     }
 }
@@ -215,7 +220,10 @@ impl Git {
             check_id(id)?;
         }
         let url = url::check(&request.url, self.allow_insecure)?;
-        let work = Work::Snapshot(Request { url, ..request.clone() });
+        if !request.offline {
+            request.access.check(&url)?;
+        }
+        let work = Work::Snapshot(Box::new(Request { url, ..request.clone() }));
         match self.run(work, request.timeout).await? {
             (Answer::Snapshot(snapshot), _) => Ok(snapshot),
             _ => Err(process::nonsense()),

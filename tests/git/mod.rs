@@ -1,9 +1,11 @@
 //! Repository access, through the real program, real `git` and real connections.
 
+mod access;
 mod child;
 mod clone;
 mod files;
 mod history;
+pub(crate) mod real;
 mod references;
 pub(crate) mod server;
 mod servers;

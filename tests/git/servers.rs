@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use sekuire_policy::git::{Ancestry, Git, Limits, Reference, Request};
+use sekuire_policy::git::{Ancestry, Git, Limits, Login, Reference, Request};
 
 use super::server::{Manner, Server};
 use super::support::{Fixture, Repository, refused};
+
+const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGjzT0bUWCzDpaFMUWAGyEE3RHl/JAjVGpu8oqzL5GPK";
 
 fn with_file(fixture: &Fixture, name: &str) -> Repository {
     let repository = fixture.repository(name);
@@ -201,8 +203,11 @@ async fn a_silent_ssh_or_tls_server_is_killed_when_the_time_is_over() {
     let fixture = Fixture::new();
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap();
-    for url in [format!("ssh://git@{address}/a"), format!("https://{address}/a")] {
+    let known_hosts = format!("[127.0.0.1]:{} {HOST_KEY}", address.port());
+    let ssh = Login::Ssh { identity: "no key".to_owned().into(), passphrase: None, known_hosts };
+    for (url, login) in [(format!("ssh://git@{address}/a"), ssh), (format!("https://{address}/a"), Login::None)] {
         let mut request = Request::new("one", url);
+        request.access.login = login;
         request.timeout = Duration::from_secs(2);
         let start = Instant::now();
         refused(fixture.git.snapshot(&request).await, "GitOperationFailed", "");

@@ -1,15 +1,14 @@
 //! Asking a server for one branch, tag or commit.
 
 use git2::{
-    AutotagOption, Direction, ErrorClass, FetchOptions, ObjectType, Oid, Progress, Remote, RemoteCallbacks,
-    RemoteRedirect, Repository,
+    AutotagOption, Direction, ErrorClass, ErrorCode, FetchOptions, ObjectType, Oid, Progress, Remote, Repository,
 };
 
 use super::choose::{Wanted, choose};
-use super::{Trouble, describe};
+use super::{Trouble, describe, http, ssh};
 use crate::git::protocol::Job;
 use crate::git::reference::{Range, version};
-use crate::git::{GitError, Reference, Request};
+use crate::git::{Access, GitError, Reference, Request};
 
 /// Where what was fetched is kept: the name at the server, without `refs/`, follows. So it says what it is, for a look
 /// without network.
@@ -28,21 +27,23 @@ pub(super) struct Tip {
 pub(super) fn fetch(repository: &Repository, request: &Request, job: &Job) -> Result<Tip, Trouble> {
     let what = "cannot reach the repository";
     let mut remote = repository.remote_anonymous(&request.url).map_err(|error| describe(what, &error))?;
-    let mut connection =
-        remote.connect_auth(Direction::Fetch, Some(callbacks()), None).map_err(|error| explain(what, &error))?;
+    let mut connection = remote
+        .connect_auth(Direction::Fetch, Some(ssh::callbacks(&request.access)), None)
+        .map_err(|error| explain(what, &error))?;
     let default = connection.default_branch().ok().and_then(|name| name.as_str().ok().map(str::to_owned));
     let heads = connection.list().map_err(|error| explain(what, &error))?;
     let wanted = choose(heads, default.as_deref(), &request.reference)?;
     let kept = kept_as(wanted.source.as_deref().filter(|_| !matches!(request.reference, Reference::Commit(_))));
     if !repository.odb()?.exists(wanted.id) {
         let source = wanted.source.clone().unwrap_or_else(|| wanted.id.to_string());
-        let alone = download(connection.remote(), &[format!("+{source}:{kept}")], job.limits.pack_bytes);
+        let alone =
+            download(connection.remote(), &[format!("+{source}:{kept}")], &request.access, job.limits.pack_bytes);
         drop(connection);
         match alone {
             // Few servers give out what no branch or tag stands at, unless it comes with one.
             Err(_) if wanted.source.is_none() => {
                 let all = ["heads", "tags"].map(|of| format!("+refs/{of}/*:{KEPT}{of}/*"));
-                download(&mut remote, &all, job.limits.pack_bytes)?;
+                download(&mut remote, &all, &request.access, job.limits.pack_bytes)?;
             }
             outcome => outcome?,
         }
@@ -74,9 +75,7 @@ fn commit_of(repository: &Repository, id: Oid) -> Result<Oid, Trouble> {
     match object.peel(ObjectType::Commit) {
         Ok(commit) => Ok(commit.id()),
         // A tag of something else; an object that is missing is another matter.
-        Err(error) if matches!(error.code(), git2::ErrorCode::InvalidSpec | git2::ErrorCode::Peel) => {
-            Err(no_commit(id).into())
-        }
+        Err(error) if matches!(error.code(), ErrorCode::InvalidSpec | ErrorCode::Peel) => Err(no_commit(id).into()),
         Err(error) => Err(error.into()),
     }
 }
@@ -138,34 +137,16 @@ pub(super) fn kept(repository: &Repository, wanted: &Reference) -> Result<Tip, G
     })
 }
 
-/// No credentials are configured yet, so a server that asks for some is told that there are none.
-fn callbacks<'a>() -> RemoteCallbacks<'a> {
-    let mut callbacks = RemoteCallbacks::new();
-    callbacks.credentials(|_, _, _| {
-        Err(git2::Error::new(
-            git2::ErrorCode::Auth,
-            ErrorClass::Callback,
-            "the server asks for credentials, and none are configured",
-        ))
-    });
-    callbacks
-}
-
-/// Downloads the objects of what is named: nothing else, no redirect to another host, and not more bytes than are
-/// accepted.
-fn download(remote: &mut Remote<'_>, refspecs: &[String], most: u64) -> Result<(), Trouble> {
+/// Downloads the objects of what is named: nothing else, and not more bytes than are accepted.
+fn download(remote: &mut Remote<'_>, refspecs: &[String], access: &Access, most: u64) -> Result<(), Trouble> {
     let mut received = 0;
-    let mut callbacks = callbacks();
+    let mut callbacks = ssh::callbacks(access);
     callbacks.transfer_progress(|progress: Progress<'_>| {
         received = progress.received_bytes() as u64;
         received <= most
     });
     let mut options = FetchOptions::new();
-    options
-        .remote_callbacks(callbacks)
-        .download_tags(AutotagOption::None)
-        .update_fetchhead(false)
-        .follow_redirects(RemoteRedirect::None);
+    options.remote_callbacks(callbacks).download_tags(AutotagOption::None).update_fetchhead(false);
     let outcome = remote.download(refspecs, Some(&mut options));
     drop(options);
     let Err(error) = outcome else { return Ok(()) };
@@ -186,14 +167,22 @@ fn download(remote: &mut Remote<'_>, refspecs: &[String], most: u64) -> Result<(
 
 /// An error of the network, with what to look at.
 fn explain(what: &str, error: &git2::Error) -> GitError {
+    if let Some(failure) = http::take_failure() {
+        return failure;
+    }
     let advice = match error.message() {
-        text if text.contains("http status code: 404") => "there is no repository there, or it is private",
-        text if text.contains("cannot redirect") || text.contains("redirect") => {
-            "the server redirects; redirects to another host are not followed, so give the final address as the URL"
+        text if error.class() == ErrorClass::Ssh && text.contains("private key") => {
+            return GitError::Credentials(format!(
+                "identity of the Secret cannot be used: {text} (accepted are private keys as PEM or as ssh-keygen writes \
+                 them; password is the passphrase of an encrypted one)"
+            ));
         }
-        text if text.contains("invalid content-type") => "this is not a Git server",
         text if text.contains("invalid packet line") => {
             "the server does not speak Git's protocol, or its repository is a shallow clone, which cannot be read"
+        }
+        _ if error.code() == ErrorCode::Certificate => {
+            "the server's host key is none of those in known_hosts of the Secret: ask its owner whether it was changed, \
+             and add the new one"
         }
         text if text.contains("timed out") => "the server is too slow, or something on the way drops the connection",
         text if text.contains("resolve") => "look at the name of the host, and at DNS",

@@ -18,9 +18,11 @@ mod choose;
 mod clone;
 mod fetch;
 mod history;
+mod http;
 mod listing;
 mod settings;
 mod snapshot;
+mod ssh;
 
 /// The longest job that is read: the ids of the blobs of the largest accepted commit fit many times.
 const JOB_BYTES: u64 = 16 << 20;
@@ -103,6 +105,14 @@ fn work(job: &Job, bytes: &mut Vec<u8>) -> Result<Answer, GitError> {
     };
     settings::apply(&job.limits, timeout).map_err(|error| describe("cannot set up the Git library", &error))?;
     let store = clone::Store::lock(job.work.key())?;
+    if let Work::Snapshot(request) = &job.work
+        && !request.offline
+    {
+        match request.url.starts_with("http") {
+            true => settings::transports(request)?,
+            false => ssh::believe(request)?,
+        }
+    }
     match &job.work {
         Work::Snapshot(request) => snapshot::take(&store, request, job).map(Answer::Snapshot),
         Work::Blobs { blobs, .. } => blobs::read(&store, blobs, &job.limits, bytes).map(Answer::Blobs),
@@ -151,7 +161,6 @@ fn describe(what: &str, error: &git2::Error) -> GitError {
     let text = format!("{what}: {message}");
     match (error.code(), error.class()) {
         (ErrorCode::Auth, _) => GitError::Authentication(text),
-        _ if message.ends_with("http status code: 403") => GitError::Authentication(text),
         (_, ErrorClass::NoMemory) => GitError::Limit(format!("{what}: it needs more memory than is accepted")),
         _ if message.contains("Cannot allocate memory") || message.contains("out of memory") => {
             GitError::Limit(format!("{what}: it needs more memory than is accepted ({message})"))
