@@ -22,6 +22,7 @@ use super::secrets::Secrets;
 use crate::api::policy_repository::Cursor;
 use crate::api::{ACCEPT_REWIND, PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT, conditions};
 use crate::git::{Ancestry, Git, GitError, Reference, Request, Snapshot};
+use crate::policy::Reason;
 
 /// Workspaces that are written at the same time.
 const CONCURRENCY: usize = 16;
@@ -254,7 +255,11 @@ impl Worker {
 
     /// Has every workspace reconciled whose documents differ from what was seen last. Returns the first failure.
     async fn reconcile_all(&mut self, name: &str, seen: Seen, whole: bool) -> Option<WorkspaceError> {
-        let changed = seen.changed(self.seen.as_ref());
+        let mut changed = seen.changed(self.seen.as_ref());
+        // a conflict may have ended in another repository
+        let conflict = |(_, outcome): &(Candidate, Outcome)| outcome.reason == Reason::ConflictingPolicies;
+        let conflicts = self.outcomes.iter().filter(|(_, outcomes)| outcomes.iter().any(conflict));
+        changed.extend(conflicts.map(|(object, _)| object.clone()));
         let observation = Observation { candidates: seen.candidates.clone(), whole };
         self.leader.observed(name, Arc::new(observation));
         let (leader, documents) = (&*self.leader, &self.documents);
