@@ -48,9 +48,10 @@ pub struct PolicyRepositorySpec {
         .message("path is relative to the root of the repository and has no .. part, for example: policies"))]
     pub path: Option<String>,
     /// Secret with the credentials for the URL, in the namespace of the controller. For `https://`: `username` and
-    /// `password`, or `bearerToken`; and `ca.crt` (authorities to believe instead of the machine's), and `tls.crt` with
-    /// `tls.key` (certificate of the client). For `ssh://`: `identity` (private key) and `known_hosts`, and `password` if
-    /// the key is encrypted. A change of it is used at once.
+    /// `password`, or `bearerToken`, or `githubAppID`, `githubAppInstallationID` and `githubAppPrivateKey`; and `ca.crt`
+    /// (authorities to believe instead of the machine's), and `tls.crt` with `tls.key` (certificate of the client). For
+    /// `ssh://`: `identity` (private key) and `known_hosts`, and `password` if the key is encrypted. A change of it is used
+    /// at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretReference>,
     /// Secret with the HTTP proxy through which an `https://` URL is reached, in the namespace of the controller:

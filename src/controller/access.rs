@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::git::{Access, ClientCertificate, GitError, Login, Proxy};
+use crate::git::{Access, ClientCertificate, GitError, GitHubApp, Login, Proxy};
 
 use super::secrets::Data;
+
+/// GitHub's API, unless `githubAppBaseURL` names another.
+const GITHUB: &str = "https://api.github.com";
 
 /// A Secret, and where it was named.
 pub struct Named {
@@ -41,10 +44,15 @@ fn ssh(secret: &Named) -> Result<Login, GitError> {
 }
 
 fn https(secret: &Named) -> Result<Access, GitError> {
-    let accepted = "an https:// repository takes username and password, or bearerToken; and, with or without them, ca.crt, \
-                    and tls.crt with tls.key";
+    let accepted = "an https:// repository takes username and password, or bearerToken, or githubAppID, \
+                    githubAppInstallationID and githubAppPrivateKey; and, with or without them, ca.crt, and tls.crt with \
+                    tls.key";
+    let app = github_app(secret, accepted)?;
     let login = match (secret.word("username")?, secret.word("password")?, secret.word("bearerToken")?) {
-        (None, None, None) => Login::None,
+        (None, None, None) => app.map_or(Login::None, Login::GitHubApp),
+        _ if app.is_some() => {
+            return Err(secret.refused("holds githubAppID besides another login: it is to be one or the other"));
+        }
         (Some(username), Some(password), None) => Login::Basic { username, password: password.into() },
         (None, None, Some(token)) => Login::Bearer(token.into()),
         (Some(_), Some(_), Some(_)) | (Some(_), None, Some(_)) | (None, Some(_), Some(_)) => {
@@ -64,6 +72,25 @@ fn https(secret: &Named) -> Result<Access, GitError> {
         return Err(secret.refused(&format!("holds none of the keys that count; {accepted}")));
     }
     Ok(Access { login, authorities, client_certificate, proxy: None })
+}
+
+fn github_app(secret: &Named, accepted: &str) -> Result<Option<GitHubApp>, GitError> {
+    let Some(id) = secret.word("githubAppID")? else { return Ok(None) };
+    let installation_id =
+        secret.word("githubAppInstallationID")?.ok_or_else(|| secret.lacks("githubAppInstallationID", accepted))?;
+    for (key, id) in [("githubAppID", &id), ("githubAppInstallationID", &installation_id)] {
+        // it becomes a part of a URL
+        if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.') {
+            return Err(secret.refused(&format!("has a {key} that is none: it is a number, as GitHub shows it")));
+        }
+    }
+    let private_key =
+        secret.text("githubAppPrivateKey")?.ok_or_else(|| secret.lacks("githubAppPrivateKey", accepted))?.into();
+    let base_url = secret.word("githubAppBaseURL")?.unwrap_or_else(|| GITHUB.to_owned());
+    if !base_url.starts_with("https://") || base_url.contains(['@', '?', '#']) {
+        return Err(secret.refused("has a githubAppBaseURL that is none, such as https://github.example.com/api/v3"));
+    }
+    Ok(Some(GitHubApp { id, installation_id, private_key, base_url }))
 }
 
 fn proxy(secret: &Named) -> Result<Proxy, GitError> {
@@ -132,6 +159,9 @@ mod tests {
         let basic = of(https, &[("username", "u"), ("password", "p"), ("other", "x")]).unwrap();
         assert_eq!(basic.login, Login::Basic { username: "u".into(), password: "p".to_owned().into() });
         assert_eq!(of(https, &[("bearerToken", "t")]).unwrap().login, Login::Bearer("t".to_owned().into()));
+        let app = [("githubAppID", "1"), ("githubAppInstallationID", "2"), ("githubAppPrivateKey", "k")];
+        let Login::GitHubApp(app) = of(https, &app).unwrap().login else { panic!("no App") };
+        assert_eq!((app.id.as_str(), app.base_url.as_str()), ("1", GITHUB));
         let tls = of(https, &[("ca.crt", "ca"), ("tls.crt", "c"), ("tls.key", "k")]).unwrap();
         assert_eq!((tls.login, tls.authorities.as_deref()), (Login::None, Some("ca")));
         assert_eq!(tls.client_certificate.unwrap().chain, "c");
@@ -148,6 +178,13 @@ mod tests {
             (https, &[("password", "s3cret")], "has no key username"),
             (https, &[("tls.crt", "s3cret")], "has no key tls.key"),
             (https, &[("tls.key", "s3cret")], "has no key tls.crt"),
+            (https, &[("githubAppID", "1")], "has no key githubAppInstallationID"),
+            (
+                https,
+                &[("githubAppID", "1"), ("githubAppInstallationID", "2/../3")],
+                "githubAppInstallationID that is none",
+            ),
+            (https, &[("githubAppID", "1"), ("githubAppInstallationID", "2")], "has no key githubAppPrivateKey"),
             (https, &[("identity", "s3cret")], "none of the keys that count; an https:// repository takes"),
             (
                 https,

@@ -65,6 +65,8 @@ pub enum Login {
     },
     /// HTTP bearer authentication.
     Bearer(Secret),
+    /// A GitHub App, whose key the fetch child exchanges for a token.
+    GitHubApp(GitHubApp),
     /// An SSH key.
     Ssh {
         /// Private key, PEM or OpenSSH.
@@ -74,6 +76,19 @@ pub enum Login {
         /// The host keys that are believed, as OpenSSH writes them.
         known_hosts: String,
     },
+}
+
+/// A GitHub App.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitHubApp {
+    /// Its id.
+    pub id: String,
+    /// The id of its installation in an organisation.
+    pub installation_id: String,
+    /// Its RSA key, PEM.
+    pub private_key: Secret,
+    /// Where GitHub's API is.
+    pub base_url: String,
 }
 
 /// A client's certificate.
@@ -131,7 +146,7 @@ impl Access {
         match &self.login {
             Login::Basic { username, password } => Some(basic(username, password)),
             Login::Bearer(token) => Some(format!("Bearer {}", token.reveal())),
-            Login::None | Login::Ssh { .. } => None,
+            Login::None | Login::GitHubApp(_) | Login::Ssh { .. } => None,
         }
     }
 
@@ -159,6 +174,7 @@ impl Access {
                 secrets.extend([pair(username, password).into(), password.reveal().into()]);
             }
             Login::Bearer(token) => secrets.push(token.reveal().into()),
+            Login::GitHubApp(app) => secrets.extend(lines(&app.private_key).into_iter().map(Cow::from)),
             Login::Ssh { identity, passphrase, .. } => {
                 secrets.extend(passphrase.iter().map(|passphrase| passphrase.reveal().into()));
                 secrets.extend(lines(identity).into_iter().map(Cow::from));

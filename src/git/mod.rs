@@ -27,7 +27,7 @@ mod reference;
 mod shown;
 mod url;
 
-pub use access::{Access, ClientCertificate, Login, Proxy, Secret};
+pub use access::{Access, ClientCertificate, GitHubApp, Login, Proxy, Secret};
 pub use error::GitError;
 pub use reference::Reference;
 pub use shown::{one_line, shown};

@@ -4,6 +4,7 @@ mod access;
 mod child;
 mod clone;
 mod files;
+mod github;
 mod history;
 pub(crate) mod real;
 mod references;

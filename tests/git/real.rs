@@ -271,7 +271,7 @@ LogLevel VERBOSE
 ";
 
 /// Makes a key pair in `path` and `path.pub`.
-fn keygen(path: &Path, kind: &[&str], passphrase: &str) {
+pub(crate) fn keygen(path: &Path, kind: &[&str], passphrase: &str) {
     let output = Command::new("ssh-keygen").args(["-q", "-N", passphrase, "-f"]).arg(path).args(kind).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -16,8 +16,9 @@ use ureq::tls::{Certificate, ClientCert, PrivateKey, TlsConfig, TlsProvider};
 use ureq::{Agent, Body, BodyReader, Timeout};
 use url::Url;
 
+use super::github;
 use super::settings::{CONNECT, silence};
-use crate::git::access::{Access, Proxy};
+use crate::git::access::{Access, Login, Proxy};
 use crate::git::{GitError, one_line};
 
 /// Redirects that are followed, all of one server: forges make them when a repository is renamed.
@@ -43,9 +44,11 @@ pub(super) struct Http {
 }
 
 impl Http {
+    /// Also returns the login that counts: that of a GitHub App is exchanged for one with a token.
+    ///
     /// # Errors
-    /// [`GitError::Credentials`] if certificates or the proxy's address cannot be used.
-    pub(super) fn new(access: &Access, timeout: Duration) -> Result<Self, GitError> {
+    /// [`GitError::Credentials`] if certificates or the proxy's address cannot be used; any, if GitHub gives no token.
+    pub(super) fn new(access: &Access, timeout: Duration) -> Result<(Self, Access), GitError> {
         let proxy = access.proxy.as_ref().map(proxy).transpose()?;
         let config = Agent::config_builder()
             .proxy(proxy)
@@ -59,7 +62,11 @@ impl Http {
             .timeout_per_read(Some(silence(timeout)))
             .timeout_per_write(Some(silence(timeout)))
             .build();
-        Ok(Self { agent: config.new_agent(), authorization: access.authorization(), base: Arc::default() })
+        let (agent, mut access) = (config.new_agent(), access.clone());
+        if let Login::GitHubApp(app) = &access.login {
+            access.login = github::login(&agent, app)?;
+        }
+        Ok((Self { agent, authorization: access.authorization(), base: Arc::default() }, access))
     }
 
     /// For libgit2.
@@ -173,7 +180,7 @@ fn proxy_refuses() -> GitError {
 }
 
 /// What a failed request is due to, and what to look at.
-fn explain(error: &ureq::Error) -> GitError {
+pub(super) fn explain(error: &ureq::Error) -> GitError {
     let text = one_line(&error.to_string()).into_owned();
     GitError::Failed(match error {
         ureq::Error::ConnectProxyFailed(said) if ["401", "403", "407"].iter().any(|code| said.contains(code)) => {

@@ -11,12 +11,13 @@ use git2::{ErrorClass, ErrorCode};
 use rustix::process::{Resource, Rlimit, Signal};
 
 use super::protocol::{Answer, Job, Work};
-use super::{GitError, Limits};
+use super::{GitError, Limits, Request, Snapshot};
 
 mod blobs;
 mod choose;
 mod clone;
 mod fetch;
+mod github;
 mod history;
 mod http;
 mod listing;
@@ -105,19 +106,25 @@ fn work(job: &Job, bytes: &mut Vec<u8>) -> Result<Answer, GitError> {
     };
     settings::apply(&job.limits, timeout).map_err(|error| describe("cannot set up the Git library", &error))?;
     let store = clone::Store::lock(job.work.key())?;
-    if let Work::Snapshot(request) = &job.work
-        && !request.offline
-    {
-        match request.url.starts_with("http") {
-            true => settings::transports(request)?,
-            false => ssh::believe(request)?,
-        }
-    }
     match &job.work {
-        Work::Snapshot(request) => snapshot::take(&store, request, job).map(Answer::Snapshot),
+        Work::Snapshot(request) => take(&store, request, job).map(Answer::Snapshot),
         Work::Blobs { blobs, .. } => blobs::read(&store, blobs, &job.limits, bytes).map(Answer::Blobs),
         Work::Forget { .. } => store.forget().map(|()| Answer::Forgotten),
     }
+}
+
+/// Sets up how the server is reached, and takes the snapshot.
+fn take(store: &clone::Store, request: &Request, job: &Job) -> Result<Snapshot, GitError> {
+    if request.offline {
+        return snapshot::take(store, request, job);
+    }
+    if !request.url.starts_with("http") {
+        ssh::believe(request)?;
+        return snapshot::take(store, request, job);
+    }
+    let access = settings::transports(request)?;
+    // the parent does not know a token that was made here
+    snapshot::take(store, request, job).map_err(|error| error.map(|text| access.hide(&text)))
 }
 
 /// What to do about a fault.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use git2::{ConfigLevel, opts, transport};
 
 use super::http::Http;
-use crate::git::{GitError, Limits, Request};
+use crate::git::{Access, GitError, Limits, Request};
 
 /// The longest wait for a connection.
 pub(super) const CONNECT: Duration = Duration::from_secs(15);
@@ -43,16 +43,16 @@ pub(super) fn silence(timeout: Duration) -> Duration {
     timeout.mul_f64(0.8)
 }
 
-/// Has everything over HTTP done by our own transport.
-pub(super) fn transports(request: &Request) -> Result<(), GitError> {
-    let http = Http::new(&request.access, request.timeout)?;
+/// Has everything over HTTP done by our own transport. Returns the access that counts.
+pub(super) fn transports(request: &Request) -> Result<Access, GitError> {
+    let (http, access) = Http::new(&request.access, request.timeout)?;
     for scheme in ["http", "https"] {
         let http = http.clone();
         // SAFETY: see the reason above; no remote exists yet.
         unsafe { transport::register(scheme, move |remote| http.transport(remote)) }
             .map_err(|error| super::describe("cannot set up the Git library", &error))?;
     }
-    Ok(())
+    Ok(access)
 }
 
 fn milliseconds(time: Duration) -> i32 {
