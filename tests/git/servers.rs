@@ -187,6 +187,15 @@ async fn a_redirect_to_another_host_is_not_followed() {
 }
 
 #[tokio::test]
+async fn a_link_local_address_is_not_connected_to() {
+    let fixture = Fixture::new();
+    for host in ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0xA9FEA9FE"] {
+        let request = Request::new("one", format!("https://{host}/latest/meta-data"));
+        refused(fixture.git.snapshot(&request).await, "GitOperationFailed", "link-local");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_falls_silent_is_given_up_and_the_next_repository_works() {
     let fixture = Fixture::new();
     let server = Server::with(fixture.root(), Manner::Hangs).await;

@@ -7,6 +7,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::DeleteParams;
+use sekuire_policy::api::PolicyRepositoryStatus;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -76,6 +77,49 @@ async fn a_rotated_secret_is_used_at_once_and_until_then_what_is_enforced_stays(
         .await;
     team.enforced("a", "2").await;
     team.refuses(&namespace, "calculator", "tool.blocked").await;
+}
+
+#[tokio::test]
+async fn what_only_a_change_can_mend_is_not_tried_again_until_something_changes() {
+    if let Some(why) = missing() {
+        skip!(why);
+    }
+    let team = Tenant::new().await;
+    team.commit(&[("a.json", &team.active("a", "1", "shell_exec"))]).await;
+    let ssh = Ssh::start();
+    let (identity, known_hosts) = (ssh.key("key", &["-t", "ed25519"], ""), ssh.known_hosts("ed25519"));
+    let with = |identity: &str| secret(&team.name, &[("identity", identity), ("known_hosts", &known_hosts)]);
+    team.apply(&with("no key")).await;
+    let over_ssh = |reference: Value| json!({"url": ssh.url(&team.repo.origin()), "secretRef": {"name": team.name}, "ref": reference});
+    team.watch_repository(over_ssh(json!({"branch": "main"}))).await;
+    let stalled = |status: &PolicyRepositoryStatus| status.conditions.iter().any(|c| c.type_ == "Stalled");
+    team.repository("Stalled", stalled).await;
+    let connections = || ssh.log().matches("Connection from").count();
+    let before = connections();
+    for token in ["1", "2", "3"] {
+        team.annotate_repository("sekuire.ai/requestedAt", token).await;
+        let looked = |status: &PolicyRepositoryStatus| status.last_handled_reconcile_at.as_deref() == Some(token);
+        assert!(stalled(&team.repository("looked at", looked).await));
+    }
+    assert_eq!(connections(), before);
+    team.apply(&with(&identity)).await;
+    team.enforced("a", "1").await;
+
+    team.watch_repository(over_ssh(json!({"semver": "one to two"}))).await;
+    let message = team.repository_fails("GitOperationFailed").await;
+    assert!(message.contains("accepted are for example: 1.2.3"), "{message}");
+    team.repo.git(["tag", "v1.2.0"]).await;
+    team.repo.git(["push", "--quiet", "origin", "v1.2.0"]).await;
+    let head = team.repo.head().await;
+    for (reference, revision) in [
+        (json!({"semver": "1.x"}), format!("v1.2.0@sha1:{head}")),
+        (json!({"commit": head}), format!("sha1:{head}")),
+        (json!({"tag": "v1.2.0"}), format!("v1.2.0@sha1:{head}")),
+    ] {
+        team.watch_repository(over_ssh(reference)).await;
+        team.repository(&revision, |status| status.last_applied_revision.as_ref() == Some(&revision)).await;
+    }
+    team.ready("a", "True", "Succeeded").await;
 }
 
 /// A cluster and a controller of one's own, which says all that it can say.

@@ -13,10 +13,12 @@ use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Trans
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, TlsConfig, TlsProvider};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, BodyReader, Timeout};
 use url::Url;
 
 use super::github;
+use super::resolve::NotLinkLocal;
 use super::settings::{CONNECT, silence};
 use crate::git::access::{Access, Login, Proxy};
 use crate::git::{GitError, one_line};
@@ -62,7 +64,8 @@ impl Http {
             .timeout_per_read(Some(silence(timeout)))
             .timeout_per_write(Some(silence(timeout)))
             .build();
-        let (agent, mut access) = (config.new_agent(), access.clone());
+        let agent = Agent::with_parts(config, DefaultConnector::default(), NotLinkLocal::default());
+        let mut access = access.clone();
         if let Login::GitHubApp(app) = &access.login {
             access.login = github::login(&agent, app)?;
         }

@@ -21,6 +21,7 @@ mod github;
 mod history;
 mod http;
 mod listing;
+mod resolve;
 mod settings;
 mod snapshot;
 mod ssh;
