@@ -110,6 +110,8 @@ pub struct WorkspaceView {
     pub held: Option<Held>,
     /// The highest version that this replica ever saw marked: a mark below it was lowered by somebody.
     pub marked: Option<Version>,
+    /// The repository that the accepted document came from is there, and was not looked at yet. Only the leader knows.
+    pub source_unseen: bool,
 }
 
 /// BLAKE3 of the canonical form of a document: equal for equal data, whatever the order of members.

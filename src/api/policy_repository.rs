@@ -7,6 +7,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::git::Reference;
+
 /// A Git repository of signed policy documents to watch. Whoever can write to it may propose policies; only what a
 /// trusted SigningKey signed takes effect, and nothing that is committed there can weaken or withdraw a policy without
 /// such a signature.
@@ -45,6 +47,17 @@ pub struct PolicyRepositorySpec {
     #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')")
         .message("path is relative to the root of the repository and has no .. part, for example: policies"))]
     pub path: Option<String>,
+    /// Secret with the credentials for the URL, in the namespace of the controller. For `https://`: `username` and
+    /// `password`, or `bearerToken`, or `githubAppID`, `githubAppInstallationID` and `githubAppPrivateKey`; and `ca.crt`
+    /// (authorities to believe instead of the machine's), and `tls.crt` with `tls.key` (certificate of the client). For
+    /// `ssh://`: `identity` (private key) and `known_hosts`, and `password` if the key is encrypted. A change of it is used
+    /// at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretReference>,
+    /// Secret with the HTTP proxy through which an `https://` URL is reached, in the namespace of the controller:
+    /// `address` (`http://host:port`), and `username` and `password` if the proxy wants them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_secret_ref: Option<SecretReference>,
     /// How often to look for new commits, such as `30s`, `1m` or `1h30m`; a little jitter is added. At least 1s; default
     /// `1m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,27 +87,35 @@ pub struct PolicyRepositorySpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("[has(self.branch), has(self.tag), has(self.semver), has(self.commit)].filter(x, x).size() == 1")
-        .message("ref has exactly one member"),
-    validation = Rule::new("!has(self.tag) && !has(self.semver) && !has(self.commit)")
-        .message("this version of the controller follows branches only: use ref.branch")
+        .message("ref has exactly one member")
 )]
 pub struct GitReference {
     /// A branch, such as `main`. Its commits may only ever descend from those that were seen (`HistoryRewritten`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = "^[^\\s~^:?*\\[\\\\]+$"))]
     pub branch: Option<String>,
-    /// Reserved: a tag.
+    /// A tag, such as `v1.2.0`. It may be moved: nothing is said of a tag's history, only the versions of the policies
+    /// themselves may not fall.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255))]
+    #[schemars(length(min = 1, max = 255), regex(pattern = "^[^\\s~^:?*\\[\\\\]+$"))]
     pub tag: Option<String>,
-    /// Reserved: a range of versions over tags.
+    /// A range of versions, such as `1.x`, `~1.2` or `>=1.0.0 <2.0.0`: of the tags that are versions (`1.2.0` or
+    /// `v1.2.0`), the highest in the range is read. A version alone means exactly that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub semver: Option<String>,
-    /// Reserved: a commit.
+    /// A commit, all 40 digits of its SHA-1 in lower case. A branch or a tag of the server has to lead to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^[0-9a-f]{40}$"))]
     pub commit: Option<String>,
+}
+
+/// A Secret in the namespace of the controller.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+pub struct SecretReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
 }
 
 /// What the controller found.
@@ -108,7 +129,7 @@ pub struct PolicyRepositoryStatus {
     #[serde(default, deserialize_with = "super::sent::readable")]
     #[schemars(schema_with = "super::crds::conditions")]
     pub conditions: Vec<Condition>,
-    /// Revision that was looked at last, as `branch@sha1:commit`.
+    /// Revision that was looked at last, as `branch@sha1:commit`, `tag@sha1:commit` or `sha1:commit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_attempted_revision: Option<String>,
     /// Revision up to which every commit was looked at and every accepted policy applied.
@@ -117,7 +138,8 @@ pub struct PolicyRepositoryStatus {
     /// Value of the annotation `sekuire.ai/requestedAt` or `reconcile.fluxcd.io/requestedAt` that was handled last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
-    /// Where `lastAppliedRevision` was reached: a new tip of the same URL and branch must descend from this commit.
+    /// Where a branch was worked through last: a new tip of the same URL and branch must descend from this commit. It
+    /// stays while something else than a branch is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<Cursor>,
     /// The commit that an administrator accepted last although it does not descend from the one before it (annotation
@@ -226,9 +248,15 @@ impl PolicyRepositorySpec {
         duration(self.stale_after.as_deref(), Duration::from_secs(3600))
     }
 
-    /// The branch that is asked for.
-    pub fn branch(&self) -> Option<&str> {
-        self.reference.as_ref().and_then(|reference| reference.branch.as_deref())
+    /// What to read. The schema admits one member; were there more, the most exact one counts.
+    pub fn reference(&self) -> Reference {
+        match self.reference.clone().unwrap_or_default() {
+            GitReference { commit: Some(commit), .. } => Reference::Commit(commit),
+            GitReference { semver: Some(range), .. } => Reference::Semver(range),
+            GitReference { tag: Some(tag), .. } => Reference::Tag(tag),
+            GitReference { branch: Some(branch), .. } => Reference::Branch(branch),
+            _ => Reference::Default,
+        }
     }
 
     /// Whether looking is switched off.

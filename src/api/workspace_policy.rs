@@ -71,7 +71,8 @@ pub struct WorkspacePolicyStatus {
     #[serde(default, deserialize_with = "super::sent::readable")]
     #[schemars(schema_with = "super::crds::conditions")]
     pub conditions: Vec<Condition>,
-    /// Revision that the document was accepted in, as `branch@sha1:commit`.
+    /// Revision that the document was accepted in, as `branch@sha1:commit`, `tag@sha1:commit` or
+    /// `sha1:commit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// Version and policy of what is enforced, for people: `3 (policy_abc123)`.

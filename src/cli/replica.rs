@@ -21,6 +21,7 @@ use crate::controller::caches::{self, Caches};
 use crate::controller::events::Events;
 use crate::controller::lead;
 use crate::controller::lease::{Election, Leading};
+use crate::controller::secrets::Secrets;
 use crate::git::{Git, Limits};
 
 /// How long the end may wait for the Lease to be given back.
@@ -83,11 +84,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let caches = caches::start(&client, &mut tasks);
     let exe = std::env::current_exe().context("cannot find this program, which the fetch children are started from")?;
     let git = Git::new(exe, config.data_dir.clone(), Limits::default(), config.allow_insecure_git_urls);
+    let secrets = Secrets::new(client.clone(), &config.namespace);
     let events = Events::new(client.clone(), &identity);
     let (election, leading) = Election::new(client.clone(), &config.namespace, &identity);
     let mut election = tokio::spawn(election.run(shutdown.clone()));
     tracing::info!(%identity, namespace = %config.namespace, version = env!("CARGO_PKG_VERSION"), "controller started");
-    tasks.spawn(lead_while_elected(client.clone(), git, caches.clone(), events.clone(), leading.clone()));
+    tasks.spawn(lead_while_elected(client.clone(), git, secrets, caches.clone(), events.clone(), leading.clone()));
     tokio::select! {
         ended = tasks.join_next() => bail!("a task that runs for ever has ended: {ended:?}"),
         ended = &mut election => bail!("the election has ended: {ended:?}"),
@@ -134,14 +136,21 @@ fn signals(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = (
     })
 }
 
-async fn lead_while_elected(client: Client, git: Git, caches: Caches, events: Events, mut leading: Leading) {
+async fn lead_while_elected(
+    client: Client,
+    git: Git,
+    secrets: Secrets,
+    caches: Caches,
+    events: Events,
+    mut leading: Leading,
+) {
     loop {
         leading.wait_for(true).await;
         tracing::info!("leading");
         let deposed = leading.clone();
         tokio::select! {
             // the tasks of a leader only end by a fault of ours: the process is to be started again
-            () = lead::lead(client.clone(), git.clone(), caches.clone(), events.clone(), deposed) => return,
+            () = lead::lead(client.clone(), git.clone(), secrets.clone(), caches.clone(), events.clone(), deposed) => return,
             () = leading.wait_for(false) => tracing::info!("no longer leading"),
         }
     }

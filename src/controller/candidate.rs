@@ -48,8 +48,8 @@ pub fn fingerprint(policy: &VerifiedPolicy) -> [u8; 32] {
 pub struct Candidate {
     /// Name of the `PolicyRepository`.
     pub repository: Arc<str>,
-    /// Branch that it was found on.
-    pub branch: Arc<str>,
+    /// Branch or tag that it was found on; empty if a commit is followed.
+    pub reference: Arc<str>,
     /// Path in the repository.
     pub path: Arc<str>,
     /// Commit that it was found in.

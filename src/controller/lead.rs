@@ -17,6 +17,7 @@ use super::keys;
 use super::leader::Leader;
 use super::lease::Leading;
 use super::repository::{self, Cause, Worker};
+use super::secrets::Secrets;
 use crate::api::signing_key::SigningKeyStatus;
 use crate::api::{PolicyRepository, SigningKey, conditions};
 use crate::git::Git;
@@ -27,7 +28,7 @@ const CONCURRENCY: usize = 16;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Leads, until the future is dropped.
-pub async fn lead(client: Client, git: Git, caches: Caches, events: Events, leading: Leading) {
+pub async fn lead(client: Client, git: Git, secrets: Secrets, caches: Caches, events: Events, leading: Leading) {
     // not for what is missing: it is the leader who puts it back
     while let Err(waiting) = caches.index.liveness.listed() {
         tracing::debug!(%waiting, "leading, not ready yet");
@@ -37,7 +38,7 @@ pub async fn lead(client: Client, git: Git, caches: Caches, events: Events, lead
     let leader = Arc::new(Leader::new(client.clone(), git.clone(), caches.index.clone(), events, leading));
     let mut tasks = JoinSet::new();
     tasks.spawn(report_keys(client.clone(), caches.clone()));
-    tasks.spawn(repositories(client, git, caches.clone(), leader.clone()));
+    tasks.spawn(repositories(client, git, secrets, caches.clone(), leader.clone()));
     tasks.spawn(keep(leader.clone(), caches));
     tasks.spawn(clock(leader));
     // none of them ends by itself; if one panics, leading ends, and with it the process
@@ -86,7 +87,7 @@ async fn clock(leader: Arc<Leader>) {
 }
 
 /// One worker for each repository.
-async fn repositories(client: Client, git: Git, mut caches: Caches, leader: Arc<Leader>) {
+async fn repositories(client: Client, git: Git, secrets: Secrets, mut caches: Caches, leader: Arc<Leader>) {
     let mut workers: HashMap<String, Sender<Option<Arc<PolicyRepository>>>> = HashMap::new();
     let mut tasks = JoinSet::new();
     let several = Sender::new(false);
@@ -107,7 +108,7 @@ async fn repositories(client: Client, git: Git, mut caches: Caches, leader: Arc<
                 }
                 None => {
                     let (sender, receiver) = watch::channel(Some(repository.clone()));
-                    let worker = Worker::new(client.clone(), git.clone(), leader.clone());
+                    let worker = Worker::new(client.clone(), git.clone(), leader.clone(), secrets.clone());
                     let wakes =
                         Wakes { current: receiver, ring: caches.index.ring_changed(), several: several.subscribe() };
                     tasks.spawn(work(worker, wakes));
@@ -160,6 +161,7 @@ async fn work(mut worker: Worker, mut wakes: Wakes) {
                         break Cause::Look;
                     }
                 }
+                () = worker.credentials.changed() => break Cause::Look,
                 Ok(()) = wakes.ring.changed() => break Cause::Judge,
                 Ok(()) = wakes.several.changed() => break Cause::Judge,
                 () = &mut judge, if judge_again.is_some() => break Cause::Judge,

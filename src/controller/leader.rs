@@ -203,6 +203,7 @@ impl Leader {
             return Ok(Vec::new());
         }
         let candidates = self.candidates(name);
+        let view = WorkspaceView { source_unseen: !self.source_was_looked_at(&view), ..view };
         let plan = plan::plan(&view, &candidates, Timestamp::now());
         self.say_not_lowered(name, &plan).await;
         self.write_object(name, &view, &plan, &candidates, fresh).await?;

@@ -13,8 +13,10 @@ use serde_json::{Value, json};
 
 use crate::api::FIELD_MANAGER;
 
+pub mod access;
 pub mod caches;
 pub mod candidate;
+pub mod credentials;
 pub mod documents;
 pub mod events;
 pub mod keys;
@@ -25,12 +27,14 @@ pub mod observe;
 pub mod plan;
 pub mod report;
 pub mod repository;
+pub mod retry;
+pub mod secrets;
 pub mod status;
 pub mod watch;
 
-/// A revision as Flux writes it: `main@sha1:` and the commit.
-pub fn revision(branch: &str, commit: &str) -> String {
-    format!("{branch}@sha1:{commit}")
+/// A revision as Flux writes it: the branch or the tag, as `main@sha1:` and the commit; or the commit alone.
+pub fn revision(reference: &str, commit: &str) -> String {
+    if reference.is_empty() { format!("sha1:{commit}") } else { format!("{reference}@sha1:{commit}") }
 }
 
 /// Longest sleep of a task that waits for a moment: it also bounds what a jump of the clock can delay.

@@ -66,7 +66,7 @@ pub fn files(snapshot: &Snapshot, rewritten: bool) -> Vec<&File> {
 
 struct Builder<'a> {
     repository: Arc<str>,
-    branch: Arc<str>,
+    reference: Arc<str>,
     documents: &'a Documents,
     owned: &'a Ownership,
     /// Workspace whose accepted document came from a path: who commits rubbish there speaks of that workspace.
@@ -89,7 +89,7 @@ impl Seen {
         let at_tip = previous.into_iter().flat_map(|seen| seen.candidates.values().flatten()).filter(|c| c.at_tip);
         let mut builder = Builder {
             repository: repository.into(),
-            branch: snapshot.branch.as_str().into(),
+            reference: snapshot.reference.as_str().into(),
             documents,
             owned,
             paths: accepted_paths(repository, index),
@@ -162,7 +162,7 @@ impl Builder<'_> {
             let first = self.previous.get(&(file.path.as_str(), file.blob.as_str())).filter(|_| at_tip);
             let candidate = Candidate {
                 repository: self.repository.clone(),
-                branch: self.branch.clone(),
+                reference: self.reference.clone(),
                 path: file.path.as_str().into(),
                 commit: first.map_or_else(|| commit.clone(), |first| (*first).clone()),
                 blob: file.blob.as_str().into(),

@@ -68,7 +68,7 @@ pub fn plan(view: &WorkspaceView, candidates: &[Candidate], now: Timestamp) -> P
     let lowered = lowered_base(view, candidates);
     let (lowers, not_lowered) = (matches!(lowered, Some(Ok(_))), lowered.clone().and_then(Result::err));
     let start = lowered.and_then(Result::ok).or_else(|| initial_base(view, now));
-    let mut state = Acceptance::new(start, candidates);
+    let mut state = Acceptance::new(start, publisher(view, candidates), candidates);
     let orders: BTreeSet<usize> = candidates.iter().map(|candidate| candidate.order).collect();
     for order in orders {
         state.commit(order);
@@ -153,9 +153,24 @@ fn lowered_base(view: &WorkspaceView, candidates: &[Candidate]) -> Option<Result
     })
 }
 
+/// The repository that publishes the workspace: the accepted document came from it, is active, and is still offered by
+/// it. Another one may take over when that one has no document of the workspace any more, or is gone.
+fn publisher<'a>(view: &'a WorkspaceView, candidates: &[Candidate]) -> Option<&'a str> {
+    let ledger = view.ledger.as_ref().filter(|ledger| ledger.mark.lifecycle == Status::Active)?;
+    let publisher = ledger.spec.repository.as_str();
+    let offers = |candidate: &Candidate| {
+        candidate.at_tip
+            && *candidate.repository == *publisher
+            && candidate.verdict.as_ref().is_ok_and(|summary| !summary.is_draft())
+    };
+    (view.source_unseen || candidates.iter().any(offers)).then_some(publisher)
+}
+
 /// The acceptance of candidates, commit by commit.
 struct Acceptance<'a> {
     base: Option<Base>,
+    /// The one repository that may publish the workspace now, if it is taken.
+    publisher: Option<&'a str>,
     candidates: &'a [Candidate],
     outcomes: Vec<Option<Outcome>>,
     /// Policies of the present commit that were refused because another claims the same free workspace.
@@ -163,8 +178,15 @@ struct Acceptance<'a> {
 }
 
 impl<'a> Acceptance<'a> {
-    fn new(base: Option<Base>, candidates: &'a [Candidate]) -> Self {
-        Acceptance { base, candidates, outcomes: vec![None; candidates.len()], claims: BTreeSet::new() }
+    fn new(base: Option<Base>, publisher: Option<&'a str>, candidates: &'a [Candidate]) -> Self {
+        Acceptance { base, publisher, candidates, outcomes: vec![None; candidates.len()], claims: BTreeSet::new() }
+    }
+
+    /// The repository that stands in the way of a document of another one. What is accepted already may be offered by
+    /// both, so that a workspace can be moved from one to the other.
+    fn taken_by(&self, candidate: &Candidate, summary: &Summary) -> Option<&'a str> {
+        let accepted = self.base.as_ref().is_some_and(|base| is_base(base, summary));
+        self.publisher.filter(|publisher| **publisher != *candidate.repository && !accepted)
     }
 
     fn refuse(&mut self, index: usize, reason: Reason, message: String) {
@@ -179,6 +201,13 @@ impl<'a> Acceptance<'a> {
             match &candidate.verdict {
                 Err(refusal) => self.refuse(index, refusal.reason, refusal.message.clone()),
                 Ok(summary) if summary.is_draft() => self.outcomes[index] = Some(verified("a draft; not enforced")),
+                Ok(summary) if let Some(publisher) = self.taken_by(candidate, summary) => {
+                    let message = format!(
+                        "workspace {} is published by the PolicyRepository {publisher}: remove it from one of the two",
+                        summary.workspace
+                    );
+                    self.refuse(index, Reason::ConflictingPolicies, message);
+                }
                 Ok(summary) => match self.base.as_ref().map(|base| summary.mark.version.cmp(&base.mark.version)) {
                     None | Some(std::cmp::Ordering::Greater) => higher.push((index, summary)),
                     Some(std::cmp::Ordering::Equal) => self.same_version(index, summary),

@@ -62,7 +62,7 @@ fn signed_by(
 fn candidate(policy: &VerifiedPolicy, path: &str, order: usize, at_tip: bool) -> Candidate {
     Candidate {
         repository: "repo".into(),
-        branch: "main".into(),
+        reference: "main".into(),
         path: path.into(),
         commit: format!("{order:040}").into(),
         blob: path.into(),
@@ -190,6 +190,33 @@ fn two_policies_for_a_free_workspace_are_both_refused() {
     let plan = plan(&WorkspaceView::default(), &[tip(&one, "p.json"), tip(&other, "q.json")]);
     assert!(plan.base.is_none());
     assert_eq!(reasons(&plan), [Reason::ConflictingPolicies, Reason::ConflictingPolicies]);
+}
+
+/// A file at the tip of another repository.
+fn elsewhere(policy: &VerifiedPolicy) -> Candidate {
+    Candidate { repository: "other".into(), ..tip(policy, "other.json") }
+}
+
+#[test]
+fn a_workspace_that_one_repository_publishes_is_not_taken_by_another() {
+    let (one, next) = (policy("p", "1", "active", "x"), policy("p", "2", "active", "y"));
+    let conflict = plan(&enforcing(&one), &[tip(&one, "p.json"), elsewhere(&next)]);
+    assert!(does_nothing(&conflict));
+    assert_eq!(reasons(&conflict), [Reason::Verified, Reason::ConflictingPolicies]);
+    // the same when nobody has looked at the first one yet
+    let unseen = WorkspaceView { source_unseen: true, ..enforcing(&one) };
+    assert_eq!(reasons(&plan(&unseen, &[elsewhere(&next)])), [Reason::ConflictingPolicies]);
+}
+
+#[test]
+fn a_workspace_moves_to_another_repository_when_the_first_one_lets_go_of_it() {
+    let (one, next) = (policy("p", "1", "active", "x"), policy("p", "2", "active", "y"));
+    let both = plan(&enforcing(&one), &[tip(&one, "p.json"), elsewhere(&one)]);
+    assert_eq!(reasons(&both), [Reason::Verified, Reason::Verified]);
+    assert_eq!(version(&plan(&enforcing(&one), &[elsewhere(&next)])), "2");
+    let end = policy("p", "2", "archived", "x");
+    let again = policy("p", "3", "active", "y");
+    assert_eq!(version(&plan(&enforcing(&end), &[tip(&end, "p.json"), elsewhere(&again)])), "3");
 }
 
 #[test]

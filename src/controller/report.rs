@@ -105,7 +105,9 @@ pub struct Look {
     pub findings: Option<Vec<Finding>>,
     /// Why it did not succeed.
     pub fault: Option<Fault>,
-    /// The commit that was worked through.
+    /// Whether the revision was worked through.
+    pub applied: bool,
+    /// Where on a branch that was.
     pub cursor: Option<Cursor>,
     /// The commit before it, where an administrator has accepted that it does not descend from that.
     pub rewound_from: Option<String>,
@@ -142,9 +144,11 @@ pub fn status(
         let now = u32::try_from(look.skipped).unwrap_or(u32::MAX);
         status.skipped_commits = Some(now).max(before).filter(|skipped| *skipped > 0);
     }
+    if look.applied {
+        status.last_applied_revision.clone_from(&look.revision);
+    }
     if let Some(cursor) = &look.cursor {
         status.cursor = Some(cursor.clone());
-        status.last_applied_revision.clone_from(&look.revision);
         if let Some(previous) = &look.rewound_from {
             let accepted_at = Time(conditions::whole_seconds(now));
             let (commit, previous) = (cursor.commit.clone(), previous.clone());

@@ -16,6 +16,7 @@ fn look(revision: &str, skipped: usize) -> Look {
         path_exists: true,
         skipped,
         findings: Some(Vec::new()),
+        applied: true,
         cursor: Some(Cursor::default()),
         ..Look::default()
     }

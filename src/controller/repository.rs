@@ -10,20 +10,22 @@ use jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::candidate::Candidate;
+use super::credentials::Credentials;
 use super::documents::Documents;
 use super::events::Events;
 use super::leader::{Leader, Observation, WorkspaceError};
 use super::observe::{self, Seen};
 use super::plan::Outcome;
 use super::report::{self, Fault, Look};
+use super::retry::{jittered, pause};
+use super::secrets::Secrets;
 use crate::api::policy_repository::Cursor;
 use crate::api::{ACCEPT_REWIND, PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT, conditions};
-use crate::git::{Ancestry, Git, Request, Snapshot};
+use crate::git::{Ancestry, Git, GitError, Reference, Request, Snapshot};
+use crate::policy::Reason;
 
 /// Workspaces that are written at the same time.
 const CONCURRENCY: usize = 16;
-/// Pauses after faults that may pass by themselves grow up to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Marked documents that are asked for at once.
 const MOST_MARKED_DOCUMENTS: usize = 500;
 /// Longest path that a repository has, in bytes.
@@ -35,6 +37,10 @@ pub struct Worker {
     git: Git,
     leader: Arc<Leader>,
     documents: Documents,
+    /// What its Secrets say.
+    pub credentials: Credentials,
+    /// What was refused for good: only another request may be answered otherwise.
+    refused: Option<(Request, GitError)>,
     /// What the last look found, so that only what differs is planned again.
     seen: Option<Seen>,
     outcomes: BTreeMap<String, Vec<(Candidate, Outcome)>>,
@@ -59,12 +65,14 @@ pub enum Cause {
 
 impl Worker {
     /// A worker that has not looked yet.
-    pub fn new(client: Client, git: Git, leader: Arc<Leader>) -> Self {
+    pub fn new(client: Client, git: Git, leader: Arc<Leader>, secrets: Secrets) -> Self {
         Worker {
             client,
             git,
             leader,
             documents: Documents::default(),
+            credentials: Credentials::new(secrets),
+            refused: None,
             seen: None,
             outcomes: BTreeMap::new(),
             failures: 0,
@@ -94,8 +102,7 @@ impl Worker {
         match &look.fault {
             Some(fault) if fault.transient() => {
                 self.failures = self.failures.saturating_add(1);
-                let pause = Duration::from_millis(500) * 2_u32.saturating_pow(self.failures.min(10));
-                jittered(pause.min(LONGEST_PAUSE).min(interval.max(Duration::from_secs(10))))
+                jittered(pause(self.failures, interval))
             }
             _ => {
                 self.failures = 0;
@@ -122,13 +129,14 @@ impl Worker {
     }
 
     async fn observe_and_reconcile(&mut self, repository: &PolicyRepository, cause: Cause) -> Look {
-        let cursor =
-            repository.status.as_ref().and_then(|status| status.cursor.clone()).filter(|c| belongs(c, repository));
+        let cursor = repository.status.as_ref().and_then(|status| status.cursor.clone());
+        let cursor = cursor
+            .filter(|cursor| Some(&cursor.branch) == branch(repository).as_ref() && cursor.url == repository.spec.url);
         let mut snapshot = match self.snapshot(repository, cursor.as_ref(), cause).await {
             Ok(snapshot) => snapshot,
             Err(error) => return Look { fault: Some(Fault::git(&error)), ..Look::default() },
         };
-        let revision = super::revision(&snapshot.branch, &snapshot.tip);
+        let revision = super::revision(&snapshot.reference, &snapshot.tip);
         let word = match snapshot.ancestry {
             Ancestry::Rewritten => report::accepts_rewind(repository, &snapshot.tip),
             _ => Ok(false),
@@ -172,12 +180,10 @@ impl Worker {
         match failure {
             Some(error) => look.fault = Some(Fault::workspace(&error)),
             None => {
+                look.applied = true;
                 look.rewound_from = cursor.filter(|_| rewound).map(|cursor| cursor.commit);
-                look.cursor = Some(Cursor {
-                    url: repository.spec.url.clone(),
-                    branch: repository.spec.branch().unwrap_or_default().to_owned(),
-                    commit: snapshot.tip,
-                });
+                let url = repository.spec.url.clone();
+                look.cursor = branch(repository).map(|branch| Cursor { url, branch, commit: snapshot.tip });
             }
         }
         look
@@ -195,19 +201,30 @@ impl Worker {
     }
 
     async fn snapshot(
-        &self,
+        &mut self,
         repository: &PolicyRepository,
         cursor: Option<&Cursor>,
         cause: Cause,
-    ) -> Result<Snapshot, crate::git::GitError> {
+    ) -> Result<Snapshot, GitError> {
         let mut request = Request::new(key(repository), repository.spec.url.clone());
-        request.branch = repository.spec.branch().map(str::to_owned);
+        request.reference = repository.spec.reference();
         repository.spec.path().clone_into(&mut request.path);
         request.timeout = repository.spec.timeout();
         request.since = cursor.map(|cursor| cursor.commit.clone());
         request.also = self.marked_documents(&repository.name_any());
         request.offline = cause == Cause::Judge && self.seen.is_some();
-        self.git.snapshot(&request).await
+        if !request.offline {
+            request.access = self.credentials.access(&repository.spec).await?;
+        }
+        if let Some((_, error)) = self.refused.as_ref().filter(|(refused, _)| *refused == request) {
+            return Err(error.clone());
+        }
+        let outcome = self.git.snapshot(&request).await;
+        self.refused = match &outcome {
+            Err(error) if error.permanent() => Some((request, error.clone())),
+            _ => None,
+        };
+        outcome
     }
 
     /// Marked documents that are held by nobody, as commit and path: their objects were damaged while no replica ran.
@@ -238,7 +255,11 @@ impl Worker {
 
     /// Has every workspace reconciled whose documents differ from what was seen last. Returns the first failure.
     async fn reconcile_all(&mut self, name: &str, seen: Seen, whole: bool) -> Option<WorkspaceError> {
-        let changed = seen.changed(self.seen.as_ref());
+        let mut changed = seen.changed(self.seen.as_ref());
+        // a conflict may have ended in another repository
+        let conflict = |(_, outcome): &(Candidate, Outcome)| outcome.reason == Reason::ConflictingPolicies;
+        let conflicts = self.outcomes.iter().filter(|(_, outcomes)| outcomes.iter().any(conflict));
+        changed.extend(conflicts.map(|(object, _)| object.clone()));
         let observation = Observation { candidates: seen.candidates.clone(), whole };
         self.leader.observed(name, Arc::new(observation));
         let (leader, documents) = (&*self.leader, &self.documents);
@@ -358,9 +379,14 @@ pub fn key(repository: &PolicyRepository) -> String {
     repository.uid().unwrap_or_else(|| repository.name_any())
 }
 
-/// Whether a cursor was reached in what the spec names now.
-fn belongs(cursor: &Cursor, repository: &PolicyRepository) -> bool {
-    cursor.url == repository.spec.url && cursor.branch == repository.spec.branch().unwrap_or_default()
+/// The branch that the spec names, as a cursor has it: empty for the default one. `None`: a tag or a commit, which has no
+/// history that it would have to keep.
+fn branch(repository: &PolicyRepository) -> Option<String> {
+    match repository.spec.reference() {
+        Reference::Branch(branch) => Some(branch),
+        Reference::Default => Some(String::new()),
+        Reference::Tag(_) | Reference::Semver(_) | Reference::Commit(_) => None,
+    }
 }
 
 /// The commit that an administrator accepts although history was rewritten.
@@ -371,10 +397,4 @@ pub fn accepted_rewind(repository: &PolicyRepository) -> Option<String> {
 /// The tokens of the annotations that ask for a look at once.
 pub fn requests(repository: &PolicyRepository) -> [Option<String>; 2] {
     REQUESTED_AT.map(|name| repository.metadata.annotations.as_ref()?.get(name).cloned())
-}
-
-/// Up to a tenth more, so that many repositories do not ask one server at the same moment.
-fn jittered(pause: Duration) -> Duration {
-    let random = getrandom::u32().unwrap_or(0);
-    pause + pause.mul_f64(f64::from(random) / f64::from(u32::MAX) / 10.0)
 }

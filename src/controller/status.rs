@@ -201,6 +201,6 @@ fn but_for_commits(message: &str) -> Vec<&str> {
 
 fn revision(observed: &Observed<'_>) -> Option<String> {
     let source = observed.view.object.as_ref()?.source.as_ref()?;
-    let branch = observed.candidates.iter().find(|candidate| *candidate.repository == *source.repository)?;
-    Some(super::revision(&branch.branch, &source.commit))
+    let found = observed.candidates.iter().find(|candidate| *candidate.repository == *source.repository)?;
+    Some(super::revision(&found.reference, &source.commit))
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Why a repository could not be read. The text says what happened and what to do; it never holds a credential,
-/// since URLs with one are refused before anything else sees them.
+/// Why a repository could not be read. The text says what happened and what to do; it never holds a credential: URLs
+/// with one are refused before anything else sees them, and those of its access are taken out of what a child says.
 ///
 /// The fetch child sends these to its parent as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub enum GitError {
     /// The server wants credentials, or other ones.
     #[error("{0}")]
     Authentication(String),
+    /// The credentials cannot be used, whatever the server says.
+    #[error("{0}")]
+    Credentials(String),
     /// The repository, or what the server sent, is larger than what is accepted, or costs more to read.
     #[error("{0}")]
     Limit(String),
@@ -31,15 +34,28 @@ impl GitError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Url(_) => "URLInvalid",
-            Self::Authentication(_) => "AuthenticationFailed",
+            Self::Authentication(_) | Self::Credentials(_) => "AuthenticationFailed",
             Self::Limit(_) => "LimitExceeded",
             Self::Request(_) | Self::Failed(_) => "GitOperationFailed",
         }
     }
 
-    /// Whether only a change of the `PolicyRepository` can help, so that trying again is pointless (`Stalled`).
+    /// The same, with another text.
+    pub(super) fn map(self, change: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Url(text) => Self::Url(change(text)),
+            Self::Request(text) => Self::Request(change(text)),
+            Self::Authentication(text) => Self::Authentication(change(text)),
+            Self::Credentials(text) => Self::Credentials(change(text)),
+            Self::Limit(text) => Self::Limit(change(text)),
+            Self::Failed(text) => Self::Failed(change(text)),
+        }
+    }
+
+    /// Whether only a change of the `PolicyRepository` or its Secrets can help, so that trying again is pointless
+    /// (`Stalled`).
     #[must_use]
     pub fn permanent(&self) -> bool {
-        matches!(self, Self::Url(_) | Self::Request(_))
+        matches!(self, Self::Url(_) | Self::Request(_) | Self::Credentials(_))
     }
 }

@@ -18,14 +18,18 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod access;
 pub mod child;
 mod error;
 mod process;
 mod protocol;
+mod reference;
 mod shown;
 mod url;
 
+pub use access::{Access, ClientCertificate, GitHubApp, Login, Proxy, Secret};
 pub use error::GitError;
+pub use reference::Reference;
 pub use shown::{one_line, shown};
 
 use protocol::{Answer, Job, Work};
@@ -79,27 +83,29 @@ impl Default for Limits {
     }
 }
 
-/// What to fetch and what to list. Made with [`Request::new`]; more ways to name a revision and to authenticate will
-/// become fields.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What to fetch and what to list. Made with [`Request::new`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Request {
     /// The folder of the clone below the data directory: the object's uid. Letters, digits, `-`, `_` and `.`.
     pub key: String,
     /// `https://` or `ssh://`; `http://` and `file://` only if insecure URLs are allowed.
     pub url: String,
-    /// The branch; `None` is the one that the remote's `HEAD` names.
-    pub branch: Option<String>,
+    /// What to read.
+    pub reference: Reference,
     /// The folder whose documents are listed, relative to the root; empty or `.` is the root.
     pub path: String,
     /// After this the child is killed, whatever it does.
     pub timeout: Duration,
-    /// The last verified commit (40 hex): the commits after it are listed too.
+    /// The last verified commit (40 hex): the commits after it are listed too. Of a branch; a tag or a commit has no
+    /// history that it would have to keep.
     pub since: Option<String>,
     /// Single documents that are wanted besides, e.g. those of marks: commit (40 hex) and path from the root.
     pub also: Vec<(String, String)>,
     /// Use the clone as it is, without network.
     pub offline: bool,
+    /// How to reach it.
+    pub access: Access,
 }
 
 impl Request {
@@ -109,21 +115,22 @@ impl Request {
         Self {
             key: key.into(),
             url: url.into(),
-            branch: None,
+            reference: Reference::Default,
             path: "policies".into(),
             timeout: Duration::from_secs(60),
             since: None,
             also: Vec::new(),
             offline: false,
+            access: Access::default(),
         }
     }
 }
 
-/// A branch at one moment.
+/// A branch or a tag at one moment, or a commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// The branch that was read, without `refs/heads/`.
-    pub branch: String,
+    /// The branch or the tag that was read, without `refs/heads/` or `refs/tags/`; empty if a commit was asked for.
+    pub reference: String,
     /// Its commit, 40 hex.
     pub tip: String,
     /// How the tip relates to the commit of [`Request::since`].
@@ -147,7 +154,7 @@ pub struct Snapshot {
 /// How a tip relates to the last verified commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ancestry {
-    /// There was no last verified commit.
+    /// There was no last verified commit, or it is no branch that was read.
     FirstSight,
     /// The tip is that commit.
     Unchanged,
@@ -201,18 +208,22 @@ impl Git {
         Self { exe, data_dir, limits, allow_insecure }
     }
 
-    /// Fetches the branch, unless the clone has its tip already, and lists documents.
+    /// Fetches what is asked for, unless the clone has it already, and lists documents.
     ///
     /// # Errors
     /// Any [`GitError`]. The clone stays usable, or is made anew by the next call.
     pub async fn snapshot(&self, request: &Request) -> Result<Snapshot, GitError> {
         check_key(&request.key)?;
         check_path(&request.path)?;
+        request.reference.check()?;
         for id in request.since.iter().chain(request.also.iter().map(|(commit, _)| commit)) {
             check_id(id)?;
         }
         let url = url::check(&request.url, self.allow_insecure)?;
-        let work = Work::Snapshot(Request { url, ..request.clone() });
+        if !request.offline {
+            request.access.check(&url)?;
+        }
+        let work = Work::Snapshot(Box::new(Request { url, ..request.clone() }));
         match self.run(work, request.timeout).await? {
             (Answer::Snapshot(snapshot), _) => Ok(snapshot),
             _ => Err(process::nonsense()),

@@ -30,7 +30,7 @@ pub(super) async fn run(
 ) -> Result<(Answer, Vec<u8>), GitError> {
     let mut line = serde_json::to_vec(job).map_err(|error| GitError::Failed(format!("cannot write a job: {error}")))?;
     line.push(b'\n');
-    let mut child = spawn(exe, data_dir).await?;
+    let mut child = spawn(exe, data_dir, job.work.key()).await?;
     let most = job.limits.output_bytes.saturating_add(HEAD_BYTES);
     let outcome = match tokio::time::timeout(timeout, talk(&mut child, &line, most)).await {
         Ok(outcome) => outcome,
@@ -49,10 +49,10 @@ pub(super) async fn run(
         }
     };
     if output.status.success() && !output.stderr.is_empty() {
-        let said = String::from_utf8_lossy(&output.stderr);
+        let said = job.work.hide(&String::from_utf8_lossy(&output.stderr));
         tracing::warn!(repository = job.work.key(), said = said.trim(), "the Git process has remarks");
     }
-    parse(output)
+    parse(output).map_err(|error| error.map(|text| job.work.hide(&text)))
 }
 
 /// What a child left behind.
@@ -62,12 +62,13 @@ struct Output {
     stderr: Vec<u8>,
 }
 
-async fn spawn(exe: &Path, data_dir: &Path) -> Result<Child, GitError> {
+/// `key` is its home, relative to where it works: see `child::ssh`.
+async fn spawn(exe: &Path, data_dir: &Path, key: &str) -> Result<Child, GitError> {
     tokio::fs::create_dir_all(data_dir)
         .await
         .map_err(|error| GitError::Failed(format!("cannot make the data directory {}: {error}", data_dir.display())))?;
     let mut command = Command::new(exe);
-    command.arg("git-child").env_clear().current_dir(data_dir);
+    command.arg("git-child").env_clear().env("HOME", key).current_dir(data_dir);
     for name in KEPT_VARIABLES {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);

@@ -20,7 +20,7 @@ pub(super) struct Job {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Work {
     /// Fetch, and list the files.
-    Snapshot(Request),
+    Snapshot(Box<Request>),
     /// Read blobs (40 hex each) out of the clone of `key`.
     Blobs { key: String, blobs: Vec<String> },
     /// Delete the clone of `key`.
@@ -33,6 +33,14 @@ impl Work {
         match self {
             Self::Snapshot(request) => &request.key,
             Self::Blobs { key, .. } | Self::Forget { key } => key,
+        }
+    }
+
+    /// What a child says, without the credentials that it was given.
+    pub(super) fn hide(&self, text: &str) -> String {
+        match self {
+            Self::Snapshot(request) => request.access.hide(text),
+            Self::Blobs { .. } | Self::Forget { .. } => text.to_owned(),
         }
     }
 }

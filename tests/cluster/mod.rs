@@ -20,7 +20,7 @@ pub(crate) mod controller;
 pub(crate) mod git;
 pub(crate) mod guard;
 mod pki;
-mod ports;
+pub(crate) mod ports;
 pub(crate) mod programs;
 pub(crate) mod sdk;
 pub(crate) mod server;

@@ -28,7 +28,10 @@ async fn documents_below_the_path_are_listed_and_everything_else_is_ignored() {
     let tip = repository.commit("first");
 
     let snapshot = fixture.snapshot(&repository).await.unwrap();
-    assert_eq!((snapshot.tip.as_str(), snapshot.branch.as_str(), snapshot.path_exists), (tip.as_str(), "main", true));
+    assert_eq!(
+        (snapshot.tip.as_str(), snapshot.reference.as_str(), snapshot.path_exists),
+        (tip.as_str(), "main", true)
+    );
     assert_eq!(
         paths(&snapshot.tip_files),
         ["policies/a.json", "policies/b.yaml", "policies/deep/er/c.yml", "policies/folder.json/d.json"]

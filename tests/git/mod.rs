@@ -1,9 +1,13 @@
 //! Repository access, through the real program, real `git` and real connections.
 
+mod access;
 mod child;
 mod clone;
 mod files;
+mod github;
 mod history;
+pub(crate) mod real;
+mod references;
 pub(crate) mod server;
 mod servers;
 mod support;

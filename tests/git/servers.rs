@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use sekuire_policy::git::{Ancestry, Git, Limits, Request};
+use sekuire_policy::git::{Ancestry, Git, Limits, Login, Reference, Request};
 
 use super::server::{Manner, Server};
 use super::support::{Fixture, Repository, refused};
+
+const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGjzT0bUWCzDpaFMUWAGyEE3RHl/JAjVGpu8oqzL5GPK";
 
 fn with_file(fixture: &Fixture, name: &str) -> Repository {
     let repository = fixture.repository(name);
@@ -37,7 +39,7 @@ async fn a_smart_http_server_is_fetched_from_and_asked_for_a_pack_only_when_the_
     let mut request = request(&server, "a/.git");
 
     let first = fixture.git.snapshot(&request).await.unwrap();
-    assert_eq!((first.branch.as_str(), first.tip.clone()), ("main", repository.head()));
+    assert_eq!((first.reference.as_str(), first.tip.clone()), ("main", repository.head()));
     let packs = server.packs();
     assert!(packs > 0);
     fixture.git.snapshot(&request).await.unwrap();
@@ -67,11 +69,11 @@ async fn only_the_one_branch_is_fetched_and_no_tag() {
     request.also = vec![(other.clone(), "policies/other.json".into())];
     assert!(fixture.git.snapshot(&request).await.unwrap().also.is_empty());
 
-    request.branch = Some("other".into());
+    request.reference = Reference::Branch("other".into());
     let snapshot = fixture.git.snapshot(&request).await.unwrap();
-    assert_eq!((snapshot.branch.as_str(), snapshot.tip.as_str()), ("other", other.as_str()));
+    assert_eq!((snapshot.reference.as_str(), snapshot.tip.as_str()), ("other", other.as_str()));
     let clone = Repository { path: fixture.data().join("one/clone") };
-    assert_eq!(clone.git(&["for-each-ref", "--format=%(refname)"]), "refs/sekuire/other");
+    assert_eq!(clone.git(&["for-each-ref", "--format=%(refname)"]), "refs/sekuire/heads/other");
 }
 
 #[tokio::test]
@@ -86,9 +88,9 @@ async fn without_network_the_clone_is_read_as_it_is() {
     repository.commit_file("policies/b.json", "{}");
     request.offline = true;
     assert_eq!(fixture.git.snapshot(&request).await.unwrap(), online);
-    request.branch = Some("main".into());
+    request.reference = Reference::Branch("main".into());
     assert_eq!(fixture.git.snapshot(&request).await.unwrap(), online);
-    request.branch = Some("other".into());
+    request.reference = Reference::Branch("other".into());
     refused(fixture.git.snapshot(&request).await, "GitOperationFailed", "not been fetched yet");
 }
 
@@ -100,7 +102,7 @@ async fn an_unknown_branch_is_answered_with_those_that_exist() {
         repository.git(&["branch", name]);
     }
     let mut request = repository.request();
-    request.branch = Some("master".into());
+    request.reference = Reference::Branch("master".into());
     let error = refused(fixture.git.snapshot(&request).await, "GitOperationFailed", "no branch \"master\"");
     assert!(error.to_string().contains("b1, b2, b3, b4, b5 and 1 more"), "{error}");
     assert!(!error.permanent());
@@ -128,7 +130,7 @@ async fn a_branch_whose_name_is_not_utf8_does_not_stop_the_others() {
     let packed = format!("{} refs/heads/bad-", repository.head()).into_bytes();
     std::fs::write(repository.path.join(".git/packed-refs"), [&packed[..], b"\xff\xfe\n"].concat()).unwrap();
     let server = Server::start(fixture.root()).await;
-    assert_eq!(fixture.git.snapshot(&request(&server, "a/.git")).await.unwrap().branch, "main");
+    assert_eq!(fixture.git.snapshot(&request(&server, "a/.git")).await.unwrap().reference, "main");
 }
 
 #[tokio::test]
@@ -185,6 +187,15 @@ async fn a_redirect_to_another_host_is_not_followed() {
 }
 
 #[tokio::test]
+async fn a_link_local_address_is_not_connected_to() {
+    let fixture = Fixture::new();
+    for host in ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0xA9FEA9FE"] {
+        let request = Request::new("one", format!("https://{host}/latest/meta-data"));
+        refused(fixture.git.snapshot(&request).await, "GitOperationFailed", "link-local");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_falls_silent_is_given_up_and_the_next_repository_works() {
     let fixture = Fixture::new();
     let server = Server::with(fixture.root(), Manner::Hangs).await;
@@ -201,8 +212,11 @@ async fn a_silent_ssh_or_tls_server_is_killed_when_the_time_is_over() {
     let fixture = Fixture::new();
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap();
-    for url in [format!("ssh://git@{address}/a"), format!("https://{address}/a")] {
+    let known_hosts = format!("[127.0.0.1]:{} {HOST_KEY}", address.port());
+    let ssh = Login::Ssh { identity: "no key".to_owned().into(), passphrase: None, known_hosts };
+    for (url, login) in [(format!("ssh://git@{address}/a"), ssh), (format!("https://{address}/a"), Login::None)] {
         let mut request = Request::new("one", url);
+        request.access.login = login;
         request.timeout = Duration::from_secs(2);
         let start = Instant::now();
         refused(fixture.git.snapshot(&request).await, "GitOperationFailed", "");

@@ -5,6 +5,7 @@ use sekuire_policy::api::{conditions, object_name};
 use serde_json::json;
 
 use super::tenant::{Tenant, eventually};
+use crate::cluster::GitRepo;
 
 #[tokio::test]
 async fn a_commit_of_a_signed_policy_is_enforced_and_a_new_version_changes_the_verdict() {
@@ -256,4 +257,34 @@ async fn the_status_of_every_kind_follows_the_conventions() {
         if described.contains("was accepted") { Ok(()) } else { Err(described) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn one_workspace_of_two_repositories_is_a_conflict_and_the_first_stays_until_it_lets_go() {
+    let team = Tenant::with_files(async |team: &Tenant| {
+        team.commit(&[("a.json", &team.active("a", "1", "shell_exec"))]).await;
+    })
+    .await;
+    team.enforced("a", "1").await;
+    let other = GitRepo::new().await;
+    other.commit_files("take over", [("policies/a.json", team.active("a", "2", "calculator"))]).await;
+    let name = format!("{}-other", team.name);
+    let spec = json!({"url": other.url(), "interval": "1s", "workspaces": [format!("{}_*", team.name)]});
+    let repository = json!({
+        "apiVersion": "sekuire.ai/v1alpha1", "kind": "PolicyRepository", "metadata": {"name": name}, "spec": spec,
+    });
+    team.apply(&repository).await;
+    let refused = eventually("the other repository is refused", async || {
+        let status = team.repositories().get(&name).await.unwrap().status.unwrap_or_default();
+        status.refused.first().cloned().ok_or("nothing refused")
+    })
+    .await;
+    assert_eq!(refused.reason, "ConflictingPolicies");
+    assert!(refused.message.contains(&format!("published by the PolicyRepository {}", team.name)), "{refused:?}");
+    assert_eq!(team.policy("a").await.spec.document["version"], "1");
+
+    team.repo.remove("policies/a.json");
+    team.repo.commit("let go").await;
+    let object = team.enforced("a", "2").await;
+    assert_eq!(object.spec.source.unwrap().repository, name);
 }

@@ -1,5 +1,6 @@
 //! From a commit to what is enforced, and what the statuses say of it.
 
+mod access;
 mod bad_input;
 mod lifecycle;
 mod overrides;

@@ -8,7 +8,7 @@ use super::tenant::{Tenant, eventually};
 use crate::cluster::Signer;
 
 impl Tenant {
-    async fn annotate_repository(&self, name: &str, value: &str) {
+    pub(super) async fn annotate_repository(&self, name: &str, value: &str) {
         let patch = json!({"metadata": {"annotations": {name: value}}});
         self.repositories().patch(&self.name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }

@@ -243,7 +243,7 @@ fn add<'g, 'a>(
     group.policies.push(policy);
     group.candidates.push(Candidate {
         repository: "this repository".into(),
-        branch: "".into(),
+        reference: "".into(),
         path: file.path.as_str().into(),
         commit: commit.into(),
         blob: file.blob.as_str().into(),

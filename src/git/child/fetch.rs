@@ -1,149 +1,153 @@
-//! Asking a server for one branch.
-
-use std::panic::{self, AssertUnwindSafe};
+//! Asking a server for one branch, tag or commit.
 
 use git2::{
-    AutotagOption, Direction, ErrorClass, FetchOptions, Oid, Progress, Remote, RemoteCallbacks, RemoteHead,
-    RemoteRedirect, Repository,
+    AutotagOption, Direction, ErrorClass, ErrorCode, FetchOptions, ObjectType, Oid, Progress, Remote, Repository,
 };
 
-use super::{Trouble, describe};
+use super::choose::{Wanted, choose};
+use super::{Trouble, describe, http, ssh};
 use crate::git::protocol::Job;
-use crate::git::{GitError, Request};
+use crate::git::reference::{Range, version};
+use crate::git::{Access, GitError, Reference, Request};
 
-const HEADS: &str = "refs/heads/";
-
-/// Where the fetched branch is kept. The name says which one it is, for a look without network.
+/// Where what was fetched is kept: the name at the server, without `refs/`, follows. So it says what it is, for a look
+/// without network.
 const KEPT: &str = "refs/sekuire/";
+const KEPT_COMMIT: &str = "refs/sekuire/commit";
 
-/// A branch and its commit.
+/// What was asked for, and its commit.
 pub(super) struct Tip {
-    pub(super) branch: String,
+    pub(super) reference: String,
     pub(super) id: Oid,
+    kept: String,
+    target: Oid,
 }
 
-/// Asks the server for the tip of the branch and downloads what the clone lacks of it, which is nothing if the clone
-/// has the tip.
+/// Asks the server for what is wanted, and downloads what the clone lacks of it, which is nothing if the clone has it.
 pub(super) fn fetch(repository: &Repository, request: &Request, job: &Job) -> Result<Tip, Trouble> {
     let what = "cannot reach the repository";
     let mut remote = repository.remote_anonymous(&request.url).map_err(|error| describe(what, &error))?;
-    let mut connection =
-        remote.connect_auth(Direction::Fetch, Some(callbacks()), None).map_err(|error| explain(what, &error))?;
+    let mut connection = remote
+        .connect_auth(Direction::Fetch, Some(ssh::callbacks(&request.access)), None)
+        .map_err(|error| explain(what, &error))?;
     let default = connection.default_branch().ok().and_then(|name| name.as_str().ok().map(str::to_owned));
     let heads = connection.list().map_err(|error| explain(what, &error))?;
-    let tip = choose(heads, default.as_deref(), request.branch.as_deref())?;
-    if !repository.odb()?.exists(tip.id) {
-        download(connection.remote(), &tip, job.limits.pack_bytes)?;
+    let wanted = choose(heads, default.as_deref(), &request.reference)?;
+    let kept = kept_as(wanted.source.as_deref().filter(|_| !matches!(request.reference, Reference::Commit(_))));
+    if !repository.odb()?.exists(wanted.id) {
+        let source = wanted.source.clone().unwrap_or_else(|| wanted.id.to_string());
+        let alone =
+            download(connection.remote(), &[format!("+{source}:{kept}")], &request.access, job.limits.pack_bytes);
+        drop(connection);
+        match alone {
+            // Few servers give out what no branch or tag stands at, unless it comes with one.
+            Err(_) if wanted.source.is_none() => {
+                let all = ["heads", "tags"].map(|of| format!("+refs/{of}/*:{KEPT}{of}/*"));
+                download(&mut remote, &all, &request.access, job.limits.pack_bytes)?;
+            }
+            outcome => outcome?,
+        }
         repository.odb()?.refresh()?;
     }
-    Ok(tip)
+    tip(repository, &wanted, kept)
+}
+
+/// The commit of what was fetched.
+fn tip(repository: &Repository, wanted: &Wanted, kept: String) -> Result<Tip, Trouble> {
+    if wanted.source.is_none() && !repository.odb()?.exists(wanted.id) {
+        return Err(Trouble::Final(GitError::Failed(format!(
+            "the repository has no commit {}: no branch and no tag of the server leads to it",
+            wanted.id
+        ))));
+    }
+    let id = commit_of(repository, wanted.id)?;
+    Ok(Tip { reference: wanted.reference.clone(), id, kept, target: wanted.id })
+}
+
+/// Where a tag ends: at a commit, maybe behind objects of its own.
+fn commit_of(repository: &Repository, id: Oid) -> Result<Oid, Trouble> {
+    let object = repository.find_object(id, None)?;
+    match object.kind() {
+        Some(ObjectType::Commit) => return Ok(id),
+        Some(ObjectType::Tag) => {}
+        _ => return Err(no_commit(id).into()),
+    }
+    match object.peel(ObjectType::Commit) {
+        Ok(commit) => Ok(commit.id()),
+        // A tag of something else; an object that is missing is another matter.
+        Err(error) if matches!(error.code(), ErrorCode::InvalidSpec | ErrorCode::Peel) => Err(no_commit(id).into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn no_commit(id: Oid) -> GitError {
+    GitError::Failed(format!("what was asked for is object {id}, which is no commit and no tag of one"))
+}
+
+/// The name under which something of the server is kept.
+fn kept_as(source: Option<&str>) -> String {
+    source.map_or_else(|| KEPT_COMMIT.to_owned(), |name| format!("{KEPT}{}", name.trim_start_matches("refs/")))
 }
 
 /// Remembers the tip: the next fetch tells the server that it has it.
 pub(super) fn keep(repository: &Repository, tip: &Tip) -> Result<(), git2::Error> {
-    let name = format!("{KEPT}{}", tip.branch);
     for reference in repository.references_glob(&format!("{KEPT}*"))? {
         let mut reference = reference?;
-        if reference.name_bytes() != name.as_bytes() {
+        if reference.name_bytes() != tip.kept.as_bytes() {
             reference.delete()?;
-        } else if reference.target() == Some(tip.id) {
+        } else if reference.target() == Some(tip.target) {
             return Ok(());
         }
     }
-    repository.reference(&name, tip.id, true, "fetch")?;
+    repository.reference(&tip.kept, tip.target, true, "fetch")?;
     Ok(())
 }
 
-/// The tip that was kept last.
-pub(super) fn kept(repository: &Repository, branch: Option<&str>) -> Result<Tip, GitError> {
-    let missing =
-        || GitError::Failed("the branch has not been fetched yet, and this is to be done without network".into());
-    let find = || -> Result<Option<Tip>, git2::Error> {
+/// What was kept last, if it is what is asked for.
+pub(super) fn kept(repository: &Repository, wanted: &Reference) -> Result<Tip, GitError> {
+    let range = match wanted {
+        Reference::Semver(range) => Some(Range::parse(range)?),
+        _ => None,
+    };
+    let fits = |name: &str, target: Oid| match wanted {
+        Reference::Default => name.starts_with("heads/"),
+        Reference::Branch(branch) => name.strip_prefix("heads/") == Some(branch),
+        Reference::Tag(tag) => name.strip_prefix("tags/") == Some(tag),
+        Reference::Semver(_) => {
+            let version = name.strip_prefix("tags/").and_then(version);
+            range.as_ref().zip(version).is_some_and(|(range, version)| range.contains(&version))
+        }
+        Reference::Commit(id) => target.to_string() == *id,
+    };
+    let find = || -> Result<Option<Tip>, Trouble> {
         for reference in repository.references_glob(&format!("{KEPT}*"))? {
             let reference = reference?;
-            let name = reference.name()?.trim_start_matches(KEPT).to_owned();
-            if let Some(id) = reference.target()
-                && branch.is_none_or(|wanted| wanted == name)
-            {
-                return Ok(Some(Tip { branch: name, id }));
-            }
+            let (kept, target) = (reference.name()?.to_owned(), reference.target());
+            let name = kept.trim_start_matches(KEPT);
+            let Some(target) = target.filter(|target| fits(name, *target)) else { continue };
+            let shown = name.split_once('/').map(|(_, name)| name).unwrap_or_default().to_owned();
+            return Ok(Some(Tip { reference: shown, id: commit_of(repository, target)?, kept, target }));
         }
         Ok(None)
     };
-    find().map_err(|error| describe("cannot read the clone", &error))?.ok_or_else(missing)
+    find().map_err(Trouble::into_error)?.ok_or_else(|| {
+        GitError::Failed(
+            "the branch, tag or commit has not been fetched yet, and this is to be done without network".into(),
+        )
+    })
 }
 
-/// No credentials are configured yet, so a server that asks for some is told that there are none.
-fn callbacks<'a>() -> RemoteCallbacks<'a> {
-    let mut callbacks = RemoteCallbacks::new();
-    callbacks.credentials(|_, _, _| {
-        Err(git2::Error::new(
-            git2::ErrorCode::Auth,
-            ErrorClass::Callback,
-            "the server asks for credentials, and none are configured",
-        ))
-    });
-    callbacks
-}
-
-fn choose(heads: &[RemoteHead<'_>], default: Option<&str>, wanted: Option<&str>) -> Result<Tip, GitError> {
-    let branches = branches(heads);
-    if branches.is_empty() {
-        return Err(GitError::Failed("the repository is empty: it has no branch yet; push a first commit".into()));
-    }
-    let name = match wanted {
-        Some(name) => name,
-        None => default.and_then(|name| name.strip_prefix(HEADS)).unwrap_or(""),
-    };
-    if let Some((branch, id)) = branches.iter().find(|(branch, _)| *branch == name) {
-        return Ok(Tip { branch: branch.clone(), id: *id });
-    }
-    let first: Vec<&str> = branches.iter().take(5).map(|(branch, _)| branch.as_str()).collect();
-    let more = match branches.len() - first.len() {
-        0 => String::new(),
-        count => format!(" and {count} more"),
-    };
-    let there = format!("{}{more}", first.join(", "));
-    Err(GitError::Failed(match wanted {
-        Some(name) => format!("the repository has no branch {name:?}; there are: {there}"),
-        None => format!("the repository's HEAD names no branch that exists; set spec.ref.branch to one of: {there}"),
-    }))
-}
-
-/// The branches among what the server offers.
-///
-/// git2 panics when it is asked for a name that is not UTF-8, and whoever may push any branch may make one. Such
-/// branches are left out, as are names that Git itself would refuse: nobody can ask for them.
-fn branches(heads: &[RemoteHead<'_>]) -> Vec<(String, Oid)> {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let named = |head: &RemoteHead<'_>| {
-        let name = panic::catch_unwind(AssertUnwindSafe(|| head.name().to_owned())).ok()?;
-        let usable = git2::Reference::is_valid_name(&name);
-        Some((name.strip_prefix(HEADS).filter(|_| usable)?.to_owned(), head.oid()))
-    };
-    let branches = heads.iter().filter_map(named).collect();
-    panic::set_hook(hook);
-    branches
-}
-
-/// Downloads the objects of one branch: no tags, no other refs, no redirect to another host, and not more bytes than
-/// are accepted.
-fn download(remote: &mut Remote<'_>, tip: &Tip, most: u64) -> Result<(), Trouble> {
+/// Downloads the objects of what is named: nothing else, and not more bytes than are accepted.
+fn download(remote: &mut Remote<'_>, refspecs: &[String], access: &Access, most: u64) -> Result<(), Trouble> {
     let mut received = 0;
-    let mut callbacks = callbacks();
+    let mut callbacks = ssh::callbacks(access);
     callbacks.transfer_progress(|progress: Progress<'_>| {
         received = progress.received_bytes() as u64;
         received <= most
     });
     let mut options = FetchOptions::new();
-    options
-        .remote_callbacks(callbacks)
-        .download_tags(AutotagOption::None)
-        .update_fetchhead(false)
-        .follow_redirects(RemoteRedirect::None);
-    let refspec = format!("+{HEADS}{branch}:{KEPT}{branch}", branch = tip.branch);
-    let outcome = remote.download(&[refspec], Some(&mut options));
+    options.remote_callbacks(callbacks).download_tags(AutotagOption::None).update_fetchhead(false);
+    let outcome = remote.download(refspecs, Some(&mut options));
     drop(options);
     let Err(error) = outcome else { return Ok(()) };
     if received > most {
@@ -163,14 +167,22 @@ fn download(remote: &mut Remote<'_>, tip: &Tip, most: u64) -> Result<(), Trouble
 
 /// An error of the network, with what to look at.
 fn explain(what: &str, error: &git2::Error) -> GitError {
+    if let Some(failure) = http::take_failure() {
+        return failure;
+    }
     let advice = match error.message() {
-        text if text.contains("http status code: 404") => "there is no repository there, or it is private",
-        text if text.contains("cannot redirect") || text.contains("redirect") => {
-            "the server redirects; redirects to another host are not followed, so give the final address as the URL"
+        text if error.class() == ErrorClass::Ssh && text.contains("private key") => {
+            return GitError::Credentials(format!(
+                "identity of the Secret cannot be used: {text} (accepted are private keys as PEM or as ssh-keygen writes \
+                 them; password is the passphrase of an encrypted one)"
+            ));
         }
-        text if text.contains("invalid content-type") => "this is not a Git server",
         text if text.contains("invalid packet line") => {
             "the server does not speak Git's protocol, or its repository is a shallow clone, which cannot be read"
+        }
+        _ if error.code() == ErrorCode::Certificate => {
+            "the server's host key is none of those in known_hosts of the Secret: ask its owner whether it was changed, \
+             and add the new one"
         }
         text if text.contains("timed out") => "the server is too slow, or something on the way drops the connection",
         text if text.contains("resolve") => "look at the name of the host, and at DNS",

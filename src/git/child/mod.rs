@@ -11,15 +11,20 @@ use git2::{ErrorClass, ErrorCode};
 use rustix::process::{Resource, Rlimit, Signal};
 
 use super::protocol::{Answer, Job, Work};
-use super::{GitError, Limits};
+use super::{GitError, Limits, Request, Snapshot};
 
 mod blobs;
+mod choose;
 mod clone;
 mod fetch;
+mod github;
 mod history;
+mod http;
 mod listing;
+mod resolve;
 mod settings;
 mod snapshot;
+mod ssh;
 
 /// The longest job that is read: the ids of the blobs of the largest accepted commit fit many times.
 const JOB_BYTES: u64 = 16 << 20;
@@ -103,10 +108,24 @@ fn work(job: &Job, bytes: &mut Vec<u8>) -> Result<Answer, GitError> {
     settings::apply(&job.limits, timeout).map_err(|error| describe("cannot set up the Git library", &error))?;
     let store = clone::Store::lock(job.work.key())?;
     match &job.work {
-        Work::Snapshot(request) => snapshot::take(&store, request, job).map(Answer::Snapshot),
+        Work::Snapshot(request) => take(&store, request, job).map(Answer::Snapshot),
         Work::Blobs { blobs, .. } => blobs::read(&store, blobs, &job.limits, bytes).map(Answer::Blobs),
         Work::Forget { .. } => store.forget().map(|()| Answer::Forgotten),
     }
+}
+
+/// Sets up how the server is reached, and takes the snapshot.
+fn take(store: &clone::Store, request: &Request, job: &Job) -> Result<Snapshot, GitError> {
+    if request.offline {
+        return snapshot::take(store, request, job);
+    }
+    if !request.url.starts_with("http") {
+        ssh::believe(request)?;
+        return snapshot::take(store, request, job);
+    }
+    let access = settings::transports(request)?;
+    // the parent does not know a token that was made here
+    snapshot::take(store, request, job).map_err(|error| error.map(|text| access.hide(&text)))
 }
 
 /// What to do about a fault.
@@ -150,7 +169,6 @@ fn describe(what: &str, error: &git2::Error) -> GitError {
     let text = format!("{what}: {message}");
     match (error.code(), error.class()) {
         (ErrorCode::Auth, _) => GitError::Authentication(text),
-        _ if message.ends_with("http status code: 403") => GitError::Authentication(text),
         (_, ErrorClass::NoMemory) => GitError::Limit(format!("{what}: it needs more memory than is accepted")),
         _ if message.contains("Cannot allocate memory") || message.contains("out of memory") => {
             GitError::Limit(format!("{what}: it needs more memory than is accepted ({message})"))

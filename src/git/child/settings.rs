@@ -9,20 +9,20 @@
 
 use std::time::Duration;
 
-use git2::{ConfigLevel, opts};
+use git2::{ConfigLevel, opts, transport};
 
-use crate::git::Limits;
+use super::http::Http;
+use crate::git::{Access, GitError, Limits, Request};
 
 /// The longest wait for a connection.
-const CONNECT: Duration = Duration::from_secs(15);
+pub(super) const CONNECT: Duration = Duration::from_secs(15);
 
 /// Applies all settings. `timeout` is the time of the whole job; zero if it uses no network.
 pub(super) fn apply(limits: &Limits, timeout: Duration) -> Result<(), git2::Error> {
     opts::strict_hash_verification(true);
     opts::strict_object_creation(true);
     let memory = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
-    // A little less than the job has, so that a silent server gives an error that says so.
-    let silence = timeout.mul_f64(0.8);
+    let silence = silence(timeout);
     // SAFETY: see the reason above. No repository is open, and the one other thread only reads standard input.
     unsafe {
         for level in [ConfigLevel::System, ConfigLevel::Global, ConfigLevel::XDG, ConfigLevel::ProgramData] {
@@ -36,6 +36,23 @@ pub(super) fn apply(limits: &Limits, timeout: Duration) -> Result<(), git2::Erro
         opts::set_mwindow_mapped_limit(memory / 4)?;
     }
     Ok(())
+}
+
+/// How long a server may be silent: a little less than the job has, so that it gives an error that says so.
+pub(super) fn silence(timeout: Duration) -> Duration {
+    timeout.mul_f64(0.8)
+}
+
+/// Has everything over HTTP done by our own transport. Returns the access that counts.
+pub(super) fn transports(request: &Request) -> Result<Access, GitError> {
+    let (http, access) = Http::new(&request.access, request.timeout)?;
+    for scheme in ["http", "https"] {
+        let http = http.clone();
+        // SAFETY: see the reason above; no remote exists yet.
+        unsafe { transport::register(scheme, move |remote| http.transport(remote)) }
+            .map_err(|error| super::describe("cannot set up the Git library", &error))?;
+    }
+    Ok(access)
 }
 
 fn milliseconds(time: Duration) -> i32 {

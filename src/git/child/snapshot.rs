@@ -28,7 +28,7 @@ pub(super) fn take(store: &Store, request: &Request, job: &Job) -> Result<Snapsh
         let Some(repository) = store.open() else {
             return Err(GitError::Failed("there is no clone yet, and this is to be done without network".into()));
         };
-        let tip = fetch::kept(&repository, request.branch.as_deref())?;
+        let tip = fetch::kept(&repository, &request.reference)?;
         return read(&repository, &tip, request, job, Origin::Offline).map_err(Trouble::into_error);
     }
     if let Some(repository) = store.open_for(&request.url, &job.limits) {
@@ -61,10 +61,11 @@ fn read(repository: &Repository, tip: &Tip, request: &Request, job: &Job, origin
     let limits = &job.limits;
     let lister = Lister::new(repository, &request.path, limits)?;
     let tip_files = lister.documents(tip.id, None)?;
-    let past = history::since(repository, tip.id, request.since.as_deref(), limits.commits)?;
+    let since = request.since.as_deref().filter(|_| request.reference.is_branch());
+    let past = history::since(repository, tip.id, since, limits.commits)?;
     let (commits, skipped) = between(&lister, &past, limits.files.saturating_mul(2), origin)?;
     Ok(Snapshot {
-        branch: tip.branch.clone(),
+        reference: tip.reference.clone(),
         tip: tip.id.to_string(),
         ancestry: past.ancestry,
         commits,

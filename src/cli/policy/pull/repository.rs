@@ -18,7 +18,7 @@ use crate::controller::candidate::Candidate;
 use crate::controller::documents::Documents;
 use crate::controller::plan::{Place, plan};
 use crate::controller::revision;
-use crate::git::{Git, Limits, Request, Snapshot, one_line, shown};
+use crate::git::{Git, Limits, Reference, Request, Snapshot, one_line, shown};
 use crate::policy::{KeyRing, Reason};
 
 /// How long it may take to fetch, unless the user says otherwise.
@@ -85,7 +85,7 @@ impl Repository {
         let local = self.url.starts_with("file://");
         let git = Git::new(exe, folder.path().to_owned(), Limits::default(), local);
         let mut request = Request::new(CLONE, self.url.clone());
-        request.branch.clone_from(&self.branch);
+        request.reference = self.branch.clone().map_or(Reference::Default, Reference::Branch);
         request.path.clone_from(&self.path);
         request.timeout = timeout.unwrap_or(FETCH);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from)?;
@@ -109,7 +109,7 @@ impl Repository {
         workspace: &str,
         now: Timestamp,
     ) -> Result<Found, Failure> {
-        let at = format!("{self} at {}", revision(&snapshot.branch, &snapshot.tip));
+        let at = format!("{self} at {}", revision(&snapshot.reference, &snapshot.tip));
         if !snapshot.path_exists {
             return Err(anyhow!("there is no folder {} in {at}; see --path", self.path).into());
         }
@@ -147,13 +147,14 @@ impl Repository {
 
     /// The documents at the tip that are for the workspace, or say so.
     fn candidates(&self, snapshot: &Snapshot, documents: &Documents, workspace: &str) -> Vec<Candidate> {
-        let (repository, branch): (Arc<str>, Arc<str>) = (self.url.as_str().into(), snapshot.branch.as_str().into());
+        let (repository, reference): (Arc<str>, Arc<str>) =
+            (self.url.as_str().into(), snapshot.reference.as_str().into());
         let commit: Arc<str> = snapshot.tip.as_str().into();
         let candidate = |file: &crate::git::File| {
             let judged = documents.of(file);
             (judged.workspace.as_deref() == Some(workspace)).then(|| Candidate {
                 repository: Arc::clone(&repository),
-                branch: Arc::clone(&branch),
+                reference: Arc::clone(&reference),
                 path: file.path.as_str().into(),
                 commit: Arc::clone(&commit),
                 blob: file.blob.as_str().into(),

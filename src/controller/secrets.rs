@@ -1,0 +1,101 @@
+//! The Secrets that repositories name. Each is watched by its name alone, in the controller's namespace, for as long as
+//! a repository names it: nothing has to be allowed to list Secrets, and one that is rotated is used at once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt as _;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client};
+use tokio::sync::watch::{Receiver, Sender};
+
+/// What a Secret holds.
+pub type Data = BTreeMap<String, ByteString>;
+
+/// What is known of a Secret.
+#[derive(Clone, PartialEq)]
+pub enum State {
+    /// The API server has not said yet.
+    Waiting,
+    /// It was never read, and this is why.
+    Unreadable(String),
+    /// There is none.
+    Absent,
+    /// It holds this.
+    Present(Arc<Data>),
+}
+
+/// The Secrets of one namespace. Cheap to clone.
+#[derive(Clone)]
+pub struct Secrets {
+    client: Client,
+    namespace: Arc<str>,
+    watched: Arc<Mutex<HashMap<String, Arc<Sender<State>>>>>,
+}
+
+impl Secrets {
+    /// Those of the controller's namespace.
+    pub fn new(client: Client, namespace: &str) -> Self {
+        Secrets { client, namespace: namespace.into(), watched: Arc::default() }
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// What a Secret holds, now and from now on. It is watched until the last receiver is dropped.
+    pub fn follow(&self, name: &str) -> Receiver<State> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = watched.get(name) {
+            return sender.subscribe();
+        }
+        let (sender, receiver) = tokio::sync::watch::channel(State::Waiting);
+        let sender = Arc::new(sender);
+        watched.insert(name.to_owned(), sender.clone());
+        tokio::spawn(self.clone().watch(name.to_owned(), sender));
+        receiver
+    }
+
+    async fn watch(self, name: String, sender: Arc<Sender<State>>) {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut events = std::pin::pin!(watcher::watch_object(api, &name).default_backoff());
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(event) => { sender.send_if_modified(|state| take(state, &name, event)); }
+                    None => return,
+                },
+                () = sender.closed() => {
+                    let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+                    // somebody may have come while the last one went
+                    if sender.receiver_count() == 0 {
+                        watched.remove(&name);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Takes over what the watch says. Returns whether that is something new.
+fn take(state: &mut State, name: &str, event: Result<Option<Secret>, watcher::Error>) -> bool {
+    let new = match event {
+        Ok(Some(secret)) => State::Present(Arc::new(secret.data.unwrap_or_default())),
+        Ok(None) => State::Absent,
+        Err(error) => {
+            tracing::warn!(%error, secret = name, "watch of a Secret failed, trying again");
+            match state {
+                State::Waiting | State::Unreadable(_) => State::Unreadable(error.to_string()),
+                // what was read last counts until something else is read
+                State::Absent | State::Present(_) => return false,
+            }
+        }
+    };
+    let changed = *state != new;
+    *state = new;
+    changed
+}

@@ -1,0 +1,283 @@
+//! Private repositories: their Secrets, and where those may not be seen.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::DeleteParams;
+use sekuire_policy::api::PolicyRepositoryStatus;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::tenant::{Tenant, eventually};
+use crate::cluster::controller::NAMESPACE;
+use crate::cluster::skip::skip;
+use crate::cluster::{Cluster, ControllerOptions, GitRepo, Signer};
+use crate::git::real::{Ssh, Tinyproxy, Web, missing};
+
+fn secret(name: &str, keys: &[(&str, &str)]) -> Value {
+    let data: BTreeMap<&str, &str> = keys.iter().copied().collect();
+    json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": name, "namespace": NAMESPACE}, "stringData": data,
+    })
+}
+
+/// The folder that a web server serves the repository `origin.git` of.
+fn root(repo: &GitRepo) -> std::path::PathBuf {
+    repo.origin().parent().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_rotated_secret_is_used_at_once_and_until_then_what_is_enforced_stays() {
+    if let Some(why) = missing() {
+        skip!(why);
+    }
+    let team = Tenant::new().await;
+    let web = Web::start(&root(&team.repo), "no token", 1);
+    web.accept("robot", "first-password");
+    team.commit(&[("a.json", &team.active("a", "1", "shell_exec"))]).await;
+    // an interval that no test waits for: only the Secret can be what has it looked at
+    let spec = json!({"url": web.url("basic/origin.git"), "interval": "1h", "secretRef": {"name": team.name}});
+    team.watch_repository(spec).await;
+    let message = team.repository_fails("AuthenticationFailed").await;
+    assert!(
+        message.contains(&format!("Secret {NAMESPACE}/{} (spec.secretRef) does not exist", team.name)),
+        "{message}"
+    );
+
+    let authority = web.authority.pem();
+    let store = async |keys: &[(&str, &str)]| {
+        let secrets: Api<Secret> = Api::namespaced(team.client.clone(), NAMESPACE);
+        drop(secrets.delete(&team.name, &DeleteParams::default()).await);
+        team.apply(&secret(&team.name, keys)).await;
+    };
+    store(&[("username", "robot"), ("ca.crt", &authority)]).await;
+    let status = team.repository("Stalled", |s| s.conditions.iter().any(|c| c.type_ == "Stalled")).await;
+    let stalled = status.conditions.iter().find(|condition| condition.type_ == "Stalled").unwrap();
+    assert_eq!(stalled.reason, "AuthenticationFailed");
+    assert!(stalled.message.contains("has no key password; an https:// repository takes"), "{}", stalled.message);
+
+    store(&[("username", "robot"), ("password", "first-password"), ("ca.crt", &authority)]).await;
+    team.enforced("a", "1").await;
+    let namespace = team.namespace("a").await;
+    team.refuses(&namespace, "shell_exec", "tool.blocked").await;
+
+    web.accept("robot", "second-password");
+    team.commit(&[("a.json", &team.active("a", "2", "calculator"))]).await;
+    team.annotate_repository("reconcile.fluxcd.io/requestedAt", "now").await;
+    let message = team.repository_fails("AuthenticationFailed").await;
+    assert!(message.contains("401") && message.contains("does not accept the credentials"), "{message}");
+    team.refuses(&namespace, "shell_exec", "tool.blocked").await;
+    team.admits(&namespace, "calculator").await;
+
+    team.apply(&secret(&team.name, &[("password", "second-password"), ("username", "robot"), ("ca.crt", &authority)]))
+        .await;
+    team.enforced("a", "2").await;
+    team.refuses(&namespace, "calculator", "tool.blocked").await;
+}
+
+#[tokio::test]
+async fn what_only_a_change_can_mend_is_not_tried_again_until_something_changes() {
+    if let Some(why) = missing() {
+        skip!(why);
+    }
+    let team = Tenant::new().await;
+    team.commit(&[("a.json", &team.active("a", "1", "shell_exec"))]).await;
+    let ssh = Ssh::start();
+    let (identity, known_hosts) = (ssh.key("key", &["-t", "ed25519"], ""), ssh.known_hosts("ed25519"));
+    let with = |identity: &str| secret(&team.name, &[("identity", identity), ("known_hosts", &known_hosts)]);
+    team.apply(&with("no key")).await;
+    let over_ssh = |reference: Value| json!({"url": ssh.url(&team.repo.origin()), "secretRef": {"name": team.name}, "ref": reference});
+    team.watch_repository(over_ssh(json!({"branch": "main"}))).await;
+    let stalled = |status: &PolicyRepositoryStatus| status.conditions.iter().any(|c| c.type_ == "Stalled");
+    team.repository("Stalled", stalled).await;
+    let connections = || ssh.log().matches("Connection from").count();
+    let before = connections();
+    for token in ["1", "2", "3"] {
+        team.annotate_repository("sekuire.ai/requestedAt", token).await;
+        let looked = |status: &PolicyRepositoryStatus| status.last_handled_reconcile_at.as_deref() == Some(token);
+        assert!(stalled(&team.repository("looked at", looked).await));
+    }
+    assert_eq!(connections(), before);
+    team.apply(&with(&identity)).await;
+    team.enforced("a", "1").await;
+
+    team.watch_repository(over_ssh(json!({"semver": "one to two"}))).await;
+    let message = team.repository_fails("GitOperationFailed").await;
+    assert!(message.contains("accepted are for example: 1.2.3"), "{message}");
+    team.repo.git(["tag", "v1.2.0"]).await;
+    team.repo.git(["push", "--quiet", "origin", "v1.2.0"]).await;
+    let head = team.repo.head().await;
+    for (reference, revision) in [
+        (json!({"semver": "1.x"}), format!("v1.2.0@sha1:{head}")),
+        (json!({"commit": head}), format!("sha1:{head}")),
+        (json!({"tag": "v1.2.0"}), format!("v1.2.0@sha1:{head}")),
+    ] {
+        team.watch_repository(over_ssh(reference)).await;
+        team.repository(&revision, |status| status.last_applied_revision.as_ref() == Some(&revision)).await;
+    }
+    team.ready("a", "True", "Succeeded").await;
+}
+
+/// A cluster and a controller of one's own, which says all that it can say.
+struct Loud {
+    cluster: Cluster,
+    controller: crate::cluster::Controller,
+    repo: GitRepo,
+    signer: Signer,
+}
+
+impl Loud {
+    async fn start(flags: [&str; 1]) -> Loud {
+        let cluster = Cluster::start().await;
+        cluster.install_crds().await;
+        let controller = ControllerOptions::new("a").flags(flags).start(&cluster).await;
+        let (repo, signer) = (GitRepo::new().await, Signer::new(9));
+        cluster.apply(&signer.manifest("platform", &["ws_*"]).to_string()).await.ok();
+        repo.commit_files("first", [("policies/a.json", signer.active("ws_a", "1", json!({})))]).await;
+        Loud { cluster, controller, repo, signer }
+    }
+
+    async fn watch(&self, name: &str, spec: Value) {
+        let mut repository = json!({
+            "apiVersion": "sekuire.ai/v1alpha1", "kind": "PolicyRepository", "metadata": {"name": name},
+            "spec": {"interval": "2s", "workspaces": [format!("{name}_*"), "ws_*"]},
+        });
+        for (member, value) in spec.as_object().unwrap() {
+            repository["spec"][member] = value.clone();
+        }
+        self.cluster.apply(&repository.to_string()).await.ok();
+    }
+
+    /// Waits until `Ready` of a repository has a reason.
+    async fn reason(&self, name: &str, reason: &str) {
+        let path = "jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}";
+        eventually(&format!("{name} {reason}"), async || {
+            let found = self.cluster.kubectl(["get", "prepo", name, "-o", path]).await.ok();
+            if found.trim() == reason { Ok(()) } else { Err(found) }
+        })
+        .await;
+    }
+
+    /// Everything that is said: the log, Events and statuses.
+    async fn said(&self) -> String {
+        let objects = ["get", "events.events.k8s.io,prepo,wsp,pled", "-A", "-o", "json", "--show-managed-fields"];
+        self.controller.log() + &self.cluster.kubectl(objects).await.ok()
+    }
+}
+
+/// The ways in which a secret would show: as it is, or as it is sent.
+fn forms(secrets: &[(&str, &str)]) -> Vec<(String, String)> {
+    let mut forms = Vec::new();
+    for (name, secret) in secrets {
+        // a key shows if one line of it does
+        for line in secret.lines().filter(|line| !line.starts_with("--") && line.len() >= 8) {
+            forms.push(((*name).to_owned(), line.to_owned()));
+        }
+        // whatever stands before it in the same text, one of three alignments holds
+        for skip in 0..3 {
+            let inner: Vec<u8> = secret.bytes().skip(skip).collect();
+            let whole = inner.len() / 3 * 3;
+            forms.push((format!("{name} in base64"), BASE64_STANDARD.encode(&inner[..whole])));
+        }
+    }
+    forms
+}
+
+fn found(said: &str, forms: &[(String, String)]) -> Vec<String> {
+    forms.iter().filter(|(_, form)| said.contains(form)).map(|(name, _)| name.clone()).collect()
+}
+
+#[tokio::test]
+async fn no_secret_shows_in_the_log_at_trace_level_in_an_event_or_in_a_status() {
+    if let Some(why) = missing() {
+        skip!(why);
+    }
+    let loud = Loud::start(["--log=trace"]).await;
+    let (password, token, passphrase, proxy_password) =
+        ("pa55word-of-the-robot", "token-0c1d2e3f4a5b", "pass phrase of the key", "pa55word-of-the-proxy");
+    let web = Web::start(&root(&loud.repo), token, 1);
+    web.accept("robot", password);
+    let (ssh, proxy) = (Ssh::start(), Tinyproxy::start("proxy-user", proxy_password));
+    let identity = ssh.key("key", &["-t", "ed25519"], passphrase);
+    let (authority, client) = (web.authority.pem(), web.authority.client());
+    let (known_hosts, address) = (ssh.known_hosts("ed25519"), proxy.address());
+    for (name, keys) in [
+        ("basic", vec![("username", "robot"), ("password", password), ("ca.crt", &authority)]),
+        ("bearer", vec![("bearerToken", token), ("ca.crt", &authority)]),
+        ("client", vec![("tls.crt", &*client.chain), ("tls.key", client.key.reveal()), ("ca.crt", &authority)]),
+        ("ssh", vec![("identity", &*identity), ("password", passphrase), ("known_hosts", &known_hosts)]),
+        ("proxy", vec![("address", &*address), ("username", "proxy-user"), ("password", proxy_password)]),
+        ("wrong", vec![("username", "robot"), ("password", "pa55word-that-is-wrong"), ("ca.crt", &authority)]),
+        ("broken", vec![("username", "robot"), ("password", "pa55word-with-line-break\n")]),
+    ] {
+        loud.cluster.apply(&secret(name, &keys).to_string()).await.ok();
+    }
+    let https =
+        |at: &str, secret: &str| json!({"url": web.url(&format!("{at}/origin.git")), "secretRef": {"name": secret}});
+    let mut proxied = https("basic", "basic");
+    proxied["proxySecretRef"] = json!({"name": "proxy"});
+    let over_ssh = json!({"url": ssh.url(&loud.repo.origin()), "secretRef": {"name": "ssh"}});
+    for (name, spec, reason) in [
+        ("proxied", proxied, "Succeeded"),
+        ("bearer", https("bearer", "bearer"), "Succeeded"),
+        ("client", https("client", "client"), "Succeeded"),
+        ("ssh", over_ssh, "Succeeded"),
+        ("wrong", https("basic", "wrong"), "AuthenticationFailed"),
+        ("echo", https("echo", "basic"), "AuthenticationFailed"),
+        ("elsewhere", https("elsewhere", "bearer"), "GitOperationFailed"),
+        ("broken", https("basic", "broken"), "AuthenticationFailed"),
+    ] {
+        loud.watch(name, spec).await;
+        loud.reason(name, reason).await;
+    }
+    let secrets = [
+        ("password", password),
+        ("token", token),
+        ("passphrase", passphrase),
+        ("proxy password", proxy_password),
+        ("identity", &*identity),
+        ("client key", client.key.reveal()),
+        ("wrong password", "pa55word-that-is-wrong"),
+        ("password with line break", "pa55word-with-line-break"),
+    ];
+    let forms = forms(&secrets);
+    let said = loud.said().await;
+    assert!(said.contains("TRACE") && said.contains("AuthenticationFailed"), "nothing was said");
+    assert_eq!(found(&said, &forms), Vec::<String>::new());
+
+    // and it would be found: a branch of that name, in a repository that has no such secret
+    loud.watch("planted", json!({"url": loud.repo.url(), "ref": {"branch": password}})).await;
+    loud.reason("planted", "GitOperationFailed").await;
+    assert_eq!(found(&loud.said().await, &forms), ["password"]);
+}
+
+#[tokio::test]
+async fn a_repository_that_hangs_delays_no_other_and_not_the_end() {
+    let mut loud = Loud::start(["--log=info"]).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/policies.git", silent.local_addr().unwrap());
+    for number in 0..5 {
+        loud.watch(&format!("hangs{number}"), json!({"url": url, "timeout": "1h"})).await;
+    }
+    let mut connections = Vec::new();
+    for _ in 0..5 {
+        connections.push(silent.accept().await.unwrap());
+    }
+    loud.watch("works", json!({"url": loud.repo.url()})).await;
+    loud.reason("works", "Succeeded").await;
+    let next = loud.signer.active("ws_a", "2", json!({}));
+    loud.repo.commit_files("second", [("policies/a.json", next)]).await;
+    eventually("version 2 enforced", async || {
+        let path = "jsonpath={.spec.document.version}";
+        let found = loud.cluster.kubectl(["get", "wsp", "ws-a", "-o", path]).await.ok();
+        if found == "2" { Ok(()) } else { Err(found) }
+    })
+    .await;
+    let start = Instant::now();
+    assert!(loud.controller.terminate().await.success());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
