@@ -67,6 +67,11 @@ impl ObjectView {
         }
     }
 
+    /// Whether its document is refused for its key alone, which counts no more.
+    pub fn key_is_gone(&self) -> bool {
+        withdrawn(self)
+    }
+
     /// Whether it holds the document of another workspace than it says.
     pub fn of_another(&self) -> bool {
         self.verdict.as_ref().is_ok_and(|policy| policy.workspace_id() != self.workspace)

@@ -53,6 +53,8 @@ pub struct Plan {
     pub write: Option<Place>,
     /// What `spec.source` should be, when the document is written or somebody changed it.
     pub source: Option<Source>,
+    /// What is written is the version that is in place, signed again.
+    pub signed_again: bool,
     /// Write the base's mark into the ledger.
     pub raise_mark: bool,
     /// An administrator has the mark lowered to the base.
@@ -77,12 +79,14 @@ pub fn plan(view: &WorkspaceView, candidates: &[Candidate], now: Timestamp) -> P
     let Acceptance { base, outcomes, .. } = state;
     let base = base.map(|base| prefer_what_git_has(base, view, candidates));
     let write = base.as_ref().and_then(|base| document_to_write(base, view, candidates));
-    let source = base.as_ref().and_then(|base| source(base, write, view, candidates));
+    let signed_again = write.is_some() && base.as_ref().is_some_and(|base| signed_again(base, view));
+    let source = base.as_ref().and_then(|base| source(base, write, signed_again, view, candidates));
     let raise_mark = base.as_ref().is_some_and(|base| {
-        base.place != Place::Nowhere && view.ledger.as_ref().is_none_or(|ledger| ledger.mark != base.mark)
+        let marked = view.ledger.as_ref().is_some_and(|ledger| ledger.mark == base.mark);
+        base.place != Place::Nowhere && (!marked || signed_again)
     });
     let outcomes = outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(not_looked_at)).collect();
-    Plan { base, write, source, raise_mark, lowers, not_lowered, outcomes }
+    Plan { base, write, source, signed_again, raise_mark, lowers, not_lowered, outcomes }
 }
 
 fn not_looked_at() -> Outcome {
@@ -357,10 +361,27 @@ fn document_to_write(base: &Base, view: &WorkspaceView, candidates: &[Candidate]
     (there != Some(wanted)).then_some(base.place)
 }
 
-/// Where the document came from. A document that is in place keeps the source under which it was accepted: the ledger
-/// remembers that.
-fn source(base: &Base, write: Option<Place>, view: &WorkspaceView, candidates: &[Candidate]) -> Option<Source> {
-    let marked = view.ledger.as_ref().filter(|ledger| ledger.mark == base.mark && !ledger.spec.path.is_empty());
+/// Whether Git has the accepted version with another signature than the object, which nobody else has changed: it is as this
+/// replica took it over, or its key is gone.
+fn signed_again(base: &Base, view: &WorkspaceView) -> bool {
+    let (Place::Candidate(_), Some(object)) = (base.place, &view.object) else { return false };
+    match &view.held {
+        Some(held) => base.mark.is(&held.policy) && object.fingerprint == super::candidate::fingerprint(&held.policy),
+        None => object.key_is_gone(),
+    }
+}
+
+/// Where the document came from. A document that is in place keeps the source under which it was accepted, which the ledger
+/// remembers, until it is signed again.
+fn source(
+    base: &Base,
+    write: Option<Place>,
+    signed_again: bool,
+    view: &WorkspaceView,
+    candidates: &[Candidate],
+) -> Option<Source> {
+    let marked = view.ledger.as_ref().filter(|_| !signed_again);
+    let marked = marked.filter(|ledger| ledger.mark == base.mark && !ledger.spec.path.is_empty());
     let marked = marked.map(|ledger| Source {
         repository: ledger.spec.repository.clone(),
         path: ledger.spec.path.clone(),

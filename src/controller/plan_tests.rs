@@ -309,8 +309,16 @@ fn a_document_signed_again_replaces_the_old_signature() {
     let one = policy("p", "1", "active", "x");
     let mut view = enforcing(&one);
     view.object.as_mut().unwrap().fingerprint = [1; 32];
-    let plan = plan(&view, &[tip(&one, "p.json")]);
-    assert_eq!((plan.write, plan.raise_mark), (Some(Place::Candidate(0)), false));
+    let put_back = plan(&view, &[tip(&one, "p.json")]);
+    assert_eq!((put_back.write, put_back.raise_mark), (Some(Place::Candidate(0)), false));
+    assert!(!put_back.signed_again, "somebody else wrote the object");
+    // as this replica took it over: Git has another signature, and from then on another source
+    let view = enforcing(&one);
+    let mut again = tip(&one, "again.json");
+    again.verdict.as_mut().unwrap().fingerprint = [2; 32];
+    let signed = plan(&view, &[again]);
+    assert_eq!((signed.write, signed.raise_mark, signed.signed_again), (Some(Place::Candidate(0)), true, true));
+    assert_eq!(signed.source.unwrap().path, "again.json");
 }
 
 #[test]

@@ -300,12 +300,14 @@ fn of_a_repository_the_highest_version_that_a_controller_would_enforce_is_taken(
     let tip = commit(&[("low.json", &low), ("a/high.json", &high), ("draft.json", &draft), ("forged.json", &forged)]);
     let ended = from(&["--out", "policy.json"]);
     assert_eq!(ended.code, 0, "{}", ended.err);
-    assert_eq!(desk.read("policy.json"), high);
+    let value: serde_json::Value = serde_json::from_str(&high).unwrap();
+    let pretty = format!("{value:#}\n");
+    assert_eq!(desk.read("policy.json"), pretty);
     assert!(ended.err.contains("warning: policies/forged.json is refused: HashMismatch"), "{}", ended.err);
     assert!(ended.err.contains(&format!("version 1.10 of ws_a, signed by {}, in commit {tip}", desk.key_id)));
     // its folder does as well as its URL
     let ended = pull(&desk, &["--repo", repo.work().to_str().unwrap(), "--ref", "main"]);
-    assert_eq!((ended.code, ended.out), (0, high), "{}", ended.err);
+    assert_eq!((ended.code, ended.out), (0, pretty), "{}", ended.err);
     for (more, code, words) in [
         (&["--ref", "no-such"][..], 3, "no branch \"no-such\"; there are: main"),
         (&["--path", "nowhere"], 3, "there is no folder nowhere in file:///"),
@@ -417,7 +419,7 @@ fn wrong_usage_and_missing_keys_are_said_before_anything_is_asked() {
         (&["--workspace", "ws_a", "--ref", "main", "--trust", "keys"], 2, "--repo"),
         (&["--workspace", "ws_a", "--token-file", "t", "--trust", "keys"], 2, "--backend"),
         (&["--backend", &url, "--trust", "keys"], 2, "--workspace"),
-        (&["--workspace", "ws_a", "--trust", "keys"], 3, "found no cluster; give --kubeconfig"),
+        (&["--workspace", "ws_a", "--trust", "keys"], 3, "found no cluster: no kubeconfig"),
     ] {
         let ended = desk.run(&[&["policy", "pull"], arguments].concat());
         assert_eq!(ended.code, code, "{arguments:?}: {}", ended.err);

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{DeleteParams, Patch, PatchParams};
-use sekuire_policy::api::conditions;
+use sekuire_policy::api::{conditions, object_name};
 use serde_json::{Value, json};
 
 use super::tenant::{Tenant, eventually};
@@ -48,11 +48,24 @@ async fn a_removed_key_is_a_revoked_key_and_signing_again_brings_the_policy_back
     let successor = Signer::new(200);
     team.apply(&successor.manifest(&format!("{}-new", team.name), &[&format!("{}_*", team.name)])).await;
     let again = successor.active(&team.workspace("a"), "3", Tenant::forbids("shell_exec"));
-    team.commit(&[("a.json", &again)]).await;
+    let commit = team.commit(&[("a.json", &again)]).await;
     team.admits(&namespace, "calculator").await;
     let object = team.ready("a", "True", "Succeeded").await;
     assert_eq!(object.spec.document["signing_key_id"], successor.key_id());
     assert_eq!(object.spec.document["version"], "3");
+    // the commit that is named is the one with the signature that counts, and nobody is blamed
+    assert_eq!(object.spec.source.unwrap().commit, commit);
+    let name = object_name(&team.workspace("a"));
+    eventually("the ledger names it too", async || {
+        let ledger = team.ledgers().get(&name).await.unwrap();
+        if ledger.spec.commit == commit { Ok(()) } else { Err(ledger.spec.commit) }
+    })
+    .await;
+    let events = team.cluster.kubectl(["get", "events", "-A", "-o", "json"]).await.ok();
+    let events: Value = serde_json::from_str(&events).unwrap();
+    let of_it = events["items"].as_array().unwrap().iter().filter(|event| event["involvedObject"]["name"] == *name);
+    assert!(!of_it.clone().any(|event| event["reason"] == "Restored"), "{events}");
+    assert!(of_it.clone().any(|event| event["message"].as_str().unwrap().contains("was signed again")), "{events}");
 }
 
 #[tokio::test]

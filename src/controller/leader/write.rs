@@ -79,11 +79,12 @@ impl Leader {
         let version = policy.version();
         let is_new = view.ledger.as_ref().is_none_or(|ledger| !ledger.mark.is(policy));
         let about = Events::policy(name, written.metadata.uid.clone());
-        if is_new {
+        if is_new || plan.signed_again {
+            let what = if is_new { "accepted" } else { "signed again" };
             tracing::info!(policy = %policy.policy_id(), workspace = %policy.workspace_id(), %version, commit = %source.commit,
-                key_id = %policy.signing_key_id(), "policy accepted");
+                key_id = %policy.signing_key_id(), signed_again = !is_new, "policy accepted");
             let note = format!(
-                "version {version} of {} ({}) was accepted: {} in commit {}, signed by {}",
+                "version {version} of {} ({}) was {what}: {} in commit {}, signed by {}",
                 policy.policy_id(),
                 policy.status(),
                 source.path,
@@ -140,7 +141,8 @@ impl Leader {
         if plan.lowers {
             self.say_lowered(name, view, &written).await;
         }
-        let was_higher = !plan.lowers && view.marked.is_some_and(|marked| marked >= base.mark.version);
+        let was_higher =
+            !plan.lowers && !plan.signed_again && view.marked.is_some_and(|marked| marked >= base.mark.version);
         if was_higher || view.unreadable_ledger.is_some() {
             tracing::warn!(policy = %base.mark.policy_id, version = %base.mark.version, "mark put back");
             let note = format!(
