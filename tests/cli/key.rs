@@ -105,6 +105,11 @@ fn keys_of_openssl_and_of_ssh_keygen_sign_encrypted_or_not() {
         let to = ["pkcs8", "-topk8", "-in", "plain.pem", "-out", name, "-passout", "pass:secret"];
         system(&desk, "openssl", &[&to[..], cipher].concat());
     }
+    desk.write("secret", "secret");
+    let made = desk.run(&["key", "generate", "--out", "ours", "--passphrase-file", "secret"]);
+    let ours = format!("ours/{}.pem", made.out.lines().next().unwrap());
+    system(&desk, "openssl", &["pkey", "-in", &ours, "-passin", "pass:secret", "-noout"]);
+    system(&desk, "openssl", &["pkey", "-in", &desk.private_key(), "-noout"]);
     system(&desk, "ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", "ssh", "-C", "a comment"]);
     system(&desk, "ssh-keygen", &["-q", "-t", "ed25519", "-N", "secret", "-f", "ssh-encrypted"]);
     for key in ["plain.pem", "pbkdf2.pem", "scrypt.pem", "ssh", "ssh-encrypted"] {
