@@ -161,8 +161,15 @@ fn show_and_manifest_say_what_a_key_is_and_nothing_of_its_secret() {
     assert_eq!(manifest["spec"]["notAfter"], "2030-01-01T00:00:00Z");
     assert!(!manifest.to_string().contains(&seed));
 
+    // taken for a private key, it would be one that everybody has
+    desk.write("bare.hex", list[2]["publicKey"].as_str().unwrap());
     desk.write("no.pem", "hello");
-    for (file, said) in [("no.pem", "not a private key"), ("none.pem", "cannot read none.pem"), ("keys", "folder")] {
+    for (file, said) in [
+        ("no.pem", "not a private key"),
+        ("none.pem", "cannot read none.pem"),
+        ("keys", "folder"),
+        ("bare.hex", "call it bare.hex.pub if it is public"),
+    ] {
         let ended = desk.run(&["key", "manifest", file]);
         assert_eq!((ended.code, ended.err.contains(said)), (3, true), "{file}: {}", ended.err);
     }
