@@ -32,6 +32,11 @@ impl Checkout {
         }
     }
 
+    /// Whether there is something at `path` (from the root of the repository) in the commit that `revision` names.
+    pub(super) fn has(&self, revision: &str, path: &str) -> anyhow::Result<bool> {
+        Ok(self.commit(revision)?.tree()?.get_path(Path::new(path)).is_ok())
+    }
+
     /// The file `path` (from the root of the repository) in the commit that `revision` names, of at most `limit` bytes.
     pub(super) fn file(&self, revision: &str, path: &str, limit: usize) -> anyhow::Result<Vec<u8>> {
         let commit = self.commit(revision)?;

@@ -36,7 +36,6 @@ impl Crds {
                 }
             }
         }
-        print!("{all}");
-        Ok(())
+        super::emit(&all)
     }
 }

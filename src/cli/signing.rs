@@ -140,7 +140,7 @@ impl Signer {
     pub(super) fn sign(&self, value: Value, now: Timestamp) -> Result<Value, SignFault> {
         sign_with(value, &self.public, &self.key_id, now, |message| match &self.hand {
             Hand::Key(key) => Ok(key.sign(message)),
-            Hand::Program(command) => run(command, message).map_err(|e| format!("`{command}`: {e:#}")),
+            Hand::Program(command) => run(command, message).map_err(|e| format!("the program of --signer {e:#}")),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ed25519_dalek::pkcs8::KeypairBytes;
 use ed25519_dalek::{Signer, SigningKey};
 use pkcs8::der::pem::LineEnding;
 use pkcs8::pkcs5::{self, pbes2};
@@ -74,11 +75,16 @@ impl PrivateKey {
             .map_err(|_| malformed("64 bytes, but the second half is not the public key of the first"))
     }
 
+    /// Without the public half: openssl 3.0 reads no PKCS#8 that has it (version 2, RFC 5958).
+    fn pair(&self) -> KeypairBytes {
+        KeypairBytes { secret_key: self.0.to_bytes(), public_key: None }
+    }
+
     /// PKCS#8 PEM.
     #[must_use]
     #[allow(clippy::expect_used, reason = "32 bytes always have this form")]
     pub fn to_pkcs8_pem(&self) -> String {
-        self.0.to_pkcs8_pem(LineEnding::LF).expect("a private key can be encoded").as_str().to_owned()
+        self.pair().to_pkcs8_pem(LineEnding::LF).expect("a private key can be encoded").as_str().to_owned()
     }
 
     /// PKCS#8 PEM, encrypted by a passphrase (PBES2 of RFC 8018 with scrypt and AES-256-CBC, which openssl reads).
@@ -88,9 +94,9 @@ impl PrivateKey {
     /// [`PrivateKeyFault::Malformed`] when the passphrase cannot be used.
     pub fn to_encrypted_pem(&self, passphrase: &str, salt: [u8; 16], iv: [u8; 16]) -> Result<String, PrivateKeyFault> {
         let unusable = |what: &dyn fmt::Display| PrivateKeyFault::Malformed(format!("cannot be encrypted: {what}"));
-        let der = self.0.to_pkcs8_der().map_err(|e| unusable(&e))?;
-        // Twice what RFC 7914 calls interactive: about a tenth of a second.
-        let cost = pkcs5::scrypt::Params::new(15, 8, 1).map_err(|e| unusable(&e))?;
+        let der = self.pair().to_pkcs8_der().map_err(|e| unusable(&e))?;
+        // The cost that openssl takes itself: twice of it is more memory than openssl allows when it reads.
+        let cost = pkcs5::scrypt::Params::new(14, 8, 1).map_err(|e| unusable(&e))?;
         let parameters = pbes2::Parameters::generate_scrypt_aes256cbc(cost, &salt, iv).map_err(|e| unusable(&e))?;
         let info = PrivateKeyInfoRef::try_from(der.as_bytes()).map_err(|e| unusable(&e))?;
         let encrypted = info.encrypt_with_params(parameters, passphrase).map_err(|e| unusable(&e))?;

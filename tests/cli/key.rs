@@ -105,6 +105,11 @@ fn keys_of_openssl_and_of_ssh_keygen_sign_encrypted_or_not() {
         let to = ["pkcs8", "-topk8", "-in", "plain.pem", "-out", name, "-passout", "pass:secret"];
         system(&desk, "openssl", &[&to[..], cipher].concat());
     }
+    desk.write("secret", "secret");
+    let made = desk.run(&["key", "generate", "--out", "ours", "--passphrase-file", "secret"]);
+    let ours = format!("ours/{}.pem", made.out.lines().next().unwrap());
+    system(&desk, "openssl", &["pkey", "-in", &ours, "-passin", "pass:secret", "-noout"]);
+    system(&desk, "openssl", &["pkey", "-in", &desk.private_key(), "-noout"]);
     system(&desk, "ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", "ssh", "-C", "a comment"]);
     system(&desk, "ssh-keygen", &["-q", "-t", "ed25519", "-N", "secret", "-f", "ssh-encrypted"]);
     for key in ["plain.pem", "pbkdf2.pem", "scrypt.pem", "ssh", "ssh-encrypted"] {
@@ -156,8 +161,15 @@ fn show_and_manifest_say_what_a_key_is_and_nothing_of_its_secret() {
     assert_eq!(manifest["spec"]["notAfter"], "2030-01-01T00:00:00Z");
     assert!(!manifest.to_string().contains(&seed));
 
+    // taken for a private key, it would be one that everybody has
+    desk.write("bare.hex", list[2]["publicKey"].as_str().unwrap());
     desk.write("no.pem", "hello");
-    for (file, said) in [("no.pem", "not a private key"), ("none.pem", "cannot read none.pem"), ("keys", "folder")] {
+    for (file, said) in [
+        ("no.pem", "not a private key"),
+        ("none.pem", "cannot read none.pem"),
+        ("keys", "folder"),
+        ("bare.hex", "call it bare.hex.pub if it is public"),
+    ] {
         let ended = desk.run(&["key", "manifest", file]);
         assert_eq!((ended.code, ended.err.contains(said)), (3, true), "{file}: {}", ended.err);
     }

@@ -1,6 +1,7 @@
 //! `sekuire repo check`: the pull-request gate.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use serde_json::Value;
@@ -246,6 +247,35 @@ fn a_history_that_is_not_the_one_of_the_base_is_found() {
 }
 
 #[test]
+fn a_change_cannot_lead_the_gate_away_from_what_the_controller_reads() {
+    let ignored = Gate::new();
+    ignored.write("policies/.gitignore", "hidden/\n");
+    ignored.write("policies/hidden/bad.json", "{}");
+    assert_eq!(ignored.check(&[]), [], "nothing that will be committed");
+    ignored.0.git_in("repo", &["add", "--force", "policies/hidden/bad.json"]);
+    assert_eq!(ignored.check(&[])[0].1.as_deref(), Some("policies/hidden/bad.json"));
+
+    let moved = Gate::new();
+    moved.edit("repository.yaml", "path: policies", "path: nothing");
+    moved.write("nothing/note.txt", "");
+    moved.edit(PAYMENTS, "denied_models", "denied_model");
+    assert_eq!(moved.check(&[]), moved.expect("Malformed", PAYMENTS, "\"denied_model\""));
+
+    // what Git would follow no link to is not there
+    let linked = Gate::new();
+    fs::rename(linked.0.path("repo/policies"), linked.0.path("repo/real")).unwrap();
+    std::os::unix::fs::symlink("real", linked.0.path("repo/policies")).unwrap();
+    let reasons: Vec<String> = linked.check(&[]).into_iter().map(|found| found.0).collect();
+    assert_eq!(reasons, ["SourceMissing", "SourceMissing"]);
+
+    let name = std::ffi::OsStr::from_bytes(b"b\xff.yaml");
+    let bytes = Gate::new();
+    fs::rename(bytes.0.path(format!("repo/{RESEARCH}")), bytes.0.path("repo/policies").join(name)).unwrap();
+    let found = bytes.check(&[]);
+    assert!(found.iter().any(|(reason, ..)| reason == "Malformed"), "{found:?}");
+}
+
+#[test]
 fn what_is_no_fault_passes() {
     // a new version, the same one signed again, an archived one, a moved file, an old copy beside, a new draft
     let gate = Gate::new();
@@ -394,6 +424,7 @@ fn what_cannot_be_found_out_ends_with_3_and_wrong_usage_with_2() {
         (&["--repository", "keys"], 3, "keys is a folder"),
         (&["--repository", "repo/agents/payments/namespace.yaml"], 3, "no PolicyRepository manifest"),
         (&["--push"], 2, "--base"),
+        (&["--agents", "repo/agents"], 2, "--agents needs --base or --cluster"),
         (&["--output", "xml"], 2, "xml"),
     ] {
         let ended = gate.run(arguments);

@@ -51,6 +51,19 @@ fn co_signatures_of_an_old_signature_leave_the_yaml_and_nothing_else_does() {
 }
 
 #[test]
+fn who_signs_what_is_past_its_time_is_warned() {
+    let desk = Desk::new();
+    let expired = JSON.replacen('{', "{\"expires_at\": \"2020-01-01T00:00:00Z\",", 1);
+    desk.write("p.json", &expired);
+    for step in ["sign", "archive"] {
+        let ended = desk.run(&["policy", step, "p.json", "--key", &desk.private_key()]);
+        let said = ended.err.contains("p.json expired at 2020-01-01T00:00:00Z: the controller refuses it");
+        assert_eq!((ended.code, said), (0, true), "{}", ended.err);
+    }
+    assert_eq!(desk.results(&["p.json"]), ["PolicyExpired"]);
+}
+
+#[test]
 fn comments_that_cannot_be_kept_are_dropped_only_when_told() {
     let desk = Desk::new();
     let flow = format!("# why\n{}", JSON.replace("\"status\"", "# what\n  \"status\""));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use clap::Args;
 use serde::Serialize;
 
@@ -98,9 +98,18 @@ fn keys(path: &Path, passphrase: &PassphraseArgs) -> anyhow::Result<Vec<Key>> {
 pub(super) fn any_key(path: &Path, passphrase: &PassphraseArgs) -> anyhow::Result<Key> {
     const MAX_KEY_BYTES: usize = 64 * 1024;
     let text = files::read_text(path, MAX_KEY_BYTES)?;
-    // 32 bytes in hex can be either; where it is said to be a public key it is one
-    let bare_hex = text.trim().len() == 64 && path.extension().is_none_or(|e| e != "pub");
-    if !bare_hex && let Ok(public) = PublicKey::parse(&text) {
+    // 32 bytes in hex can be either. To guess wrong would be to trust a key whose private half is a public key that
+    // everybody knows.
+    let bare_hex = text.trim().len() == 64 && text.trim().bytes().all(|byte| byte.is_ascii_hexdigit());
+    if bare_hex && path.extension().is_none_or(|e| e != "pub" && e != "key") {
+        bail!(
+            "{0} holds 32 bytes in hex, which may be a public or a private key; call it {0}.pub if it is public, {0}.key if \
+             it is private",
+            path.display()
+        );
+    }
+    let private = bare_hex && path.extension().is_some_and(|e| e == "key");
+    if !private && let Ok(public) = PublicKey::parse(&text) {
         return Ok(Key { kind: "public", encrypted: false, key_id: None, public });
     }
     let encrypted = PrivateKey::parse(&text, None).is_err_and(|fault| fault == PrivateKeyFault::Encrypted);

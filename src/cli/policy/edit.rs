@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{json_text, yaml_text};
 use crate::cli::signing::{Signer, SigningArgs};
-use crate::cli::{Outcome, Usage, complain, emit, files, note};
+use crate::cli::{Outcome, Usage, complain, emit, files, note, warn};
 use crate::policy::document::parse_unsigned;
 use crate::policy::sign::SignFault;
 use crate::policy::{Document, Fault, Format, MAX_DOCUMENT_BYTES, Version};
@@ -108,7 +108,8 @@ impl EditArgs {
         let text = files::read(file, MAX_DOCUMENT_BYTES)?;
         let mut draft = Draft { value: parse_unsigned(&text, format)?, text };
         change(&mut draft, format)?;
-        let signed = signer.sign(draft.value, Timestamp::now())?;
+        let now = Timestamp::now();
+        let signed = signer.sign(draft.value, now)?;
         let text = match format {
             Format::Json => {
                 let kept = std::str::from_utf8(&draft.text).ok().and_then(|text| json_text::updated(text, &signed));
@@ -124,6 +125,10 @@ impl EditArgs {
             return Ok(text);
         }
         files::replace(file, text.as_bytes())?;
+        if let Some(expired) = written.expires_at().filter(|until| *until <= now) {
+            let shown = file.display();
+            warn(&format!("{shown} expired at {expired}: the controller refuses it until expires_at is later"));
+        }
         let (id, version, workspace) = (written.policy_id(), written.version(), written.workspace_id());
         Ok(format!("{done} {}: {id} version {version} of {workspace}, with {}\n", file.display(), signer.key_id()))
     }

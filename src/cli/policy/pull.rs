@@ -123,7 +123,7 @@ impl Pull {
         let refused = |why: String| Failure::Refused(format!("the document from {from} is refused: {why}"));
         let document =
             Document::parse(&found.bytes, found.format).map_err(|fault| refused(format!("Malformed: {fault}")))?;
-        let value = document.value().clone();
+        let mut value = document.value().clone();
         let policy = verify(document, keys, now)
             .map_err(|refusal| refused(format!("{}: {}", refusal.reason, refusal.message)))?;
         let (workspace, version) = (policy.workspace_id(), policy.version());
@@ -131,7 +131,13 @@ impl Pull {
             return Err(refused(format!("it is for the workspace {workspace}, not for {}", self.workspace)));
         }
         match policy.status() {
-            Status::Active => Ok((value, policy)),
+            Status::Active => {
+                // no signature covers it: whoever sent it may have put another key there
+                if let Some(key) = value.get_mut("signing_public_key") {
+                    *key = policy.public_key().to_hex().into();
+                }
+                Ok((value, policy))
+            }
             status => Err(refused(format!("version {version} of {workspace} is {status}, not active"))),
         }
     }

@@ -54,8 +54,8 @@ pub(in crate::cli) struct Check {
     /// Folder of the documents in DIR. Default: that of --repository, else `policies`.
     #[arg(long, value_name = "FOLDER")]
     path: Option<String>,
-    /// The PolicyRepository manifest, which says what the repository may publish. Default: repository.yaml in DIR, if there
-    /// is one.
+    /// The PolicyRepository manifest, which says what the repository may publish. Default: repository.yaml in DIR, as --base
+    /// has it, if there is one.
     #[arg(long, value_name = "FILE")]
     repository: Option<PathBuf>,
     /// Name the agents in these manifests or folders that would newly be refused. Can be given several times.
@@ -119,7 +119,10 @@ impl Check {
         if self.base.is_some() && checkout.is_none() {
             return Err(Usage(format!("--base needs a Git repository, and {} is in none", self.dir.display())).into());
         }
-        let known = self.known(cluster)?;
+        if !self.agents.is_empty() && self.base.is_none() && cluster.is_none() {
+            return Err(Usage("--agents needs --base or --cluster: what would newly be refused?".to_owned()).into());
+        }
+        let known = self.known(cluster, checkout.as_ref())?;
         let path = self.path.as_deref().or(known.spec.as_ref().map(PolicyRepositorySpec::path)).unwrap_or("policies");
         let base = match (&checkout, &self.base) {
             (Some(checkout), Some(base)) => Some(Base { id: checkout.id(base)?, pushed: self.push }),
@@ -151,18 +154,13 @@ impl Check {
     }
 
     /// What the manifest, or the cluster's object of that name, says of the repository.
-    fn known(&self, cluster: Option<&Cluster>) -> anyhow::Result<Known> {
-        let usual = self.dir.join("repository.yaml");
-        let Some(file) = self.repository.as_ref().or_else(|| usual.is_file().then_some(&usual)) else {
-            return Ok(Known::default());
-        };
-        let text = files::read_text(file, MAX_MANIFEST_BYTES)?;
-        let manifest: Manifest = serde_yaml::from_str(&text)
-            .with_context(|| format!("{} is no PolicyRepository manifest; see --repository", file.display()))?;
+    fn known(&self, cluster: Option<&Cluster>, checkout: Option<&Checkout>) -> anyhow::Result<Known> {
+        let Some((file, text)) = self.manifest(checkout)? else { return Ok(Known::default()) };
+        let manifest: Manifest = serde_yaml::from_slice(&text)
+            .with_context(|| format!("{file} is no PolicyRepository manifest; see --repository"))?;
         anyhow::ensure!(
             manifest.kind == "PolicyRepository",
-            "{} holds a {}; expected a PolicyRepository",
-            file.display(),
+            "{file} holds a {}; expected a PolicyRepository",
             manifest.kind
         );
         let Some(cluster) = cluster else { return Ok(Known { spec: Some(manifest.spec), repositories: 1 }) };
@@ -171,10 +169,33 @@ impl Check {
         let repositories = all.len();
         let mut readable = all.into_iter().filter_map(|sent| sent.object.ok());
         let Some(object) = readable.find(|object| object.metadata.name.as_ref() == Some(&name)) else {
-            warn(&format!("the cluster has no PolicyRepository {name}: {} counts instead", file.display()));
+            warn(&format!("the cluster has no PolicyRepository {name}: {file} counts instead"));
             return Ok(Known { spec: Some(manifest.spec), repositories: repositories + 1 });
         };
         Ok(Known { spec: Some(object.spec), repositories })
+    }
+
+    /// The manifest of the repository, with its name. With a base it is the one of the base: a change does not choose
+    /// where its documents are looked for, or for whom they may be.
+    fn manifest(&self, checkout: Option<&Checkout>) -> anyhow::Result<Option<(String, Vec<u8>)>> {
+        if let Some(file) = &self.repository {
+            return Ok(Some((file.display().to_string(), files::read_text(file, MAX_MANIFEST_BYTES)?.into_bytes())));
+        }
+        let usual = self.dir.join("repository.yaml");
+        if let (Some(checkout), Some(base)) = (checkout, &self.base) {
+            let path = checkout.path_of(&usual)?;
+            if checkout.has(base, &path)? {
+                return Ok(Some((format!("{base}:{path}"), checkout.file(base, &path, MAX_MANIFEST_BYTES)?)));
+            }
+        }
+        if !usual.is_file() {
+            return Ok(None);
+        }
+        let file = usual.display().to_string();
+        if let Some(base) = &self.base {
+            warn(&format!("{base} has no repository.yaml: {file} of the change counts; see --repository"));
+        }
+        Ok(Some((file, files::read_text(&usual, MAX_MANIFEST_BYTES)?.into_bytes())))
     }
 
     fn rewritten(&self) -> Finding {

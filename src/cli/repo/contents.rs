@@ -59,7 +59,7 @@ impl Contents {
             None => folder.clone(),
         };
         let prefix = prefix.to_string_lossy().into_owned();
-        let there = folder.is_dir();
+        let there = is_folder(dir, path);
         if there {
             contents.walk(checkout, folder, &prefix)?;
         }
@@ -99,23 +99,33 @@ impl Contents {
             let name = entry.file_name().to_string_lossy().into_owned();
             let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}/{name}") };
             let kind = entry.file_type()?;
-            if name == ".git" || checkout.map_or(Ok(false), |checkout| checkout.ignores(&path))? {
+            let submodule = kind.is_dir() && entry.path().join(".git").exists();
+            // by file: one in a folder that is ignored may be tracked all the same
+            if kind.is_dir() && !submodule {
+                if name != ".git" {
+                    self.walk(checkout, &entry.path(), &path)?;
+                }
                 continue;
             }
-            if kind.is_dir() {
-                self.walk(checkout, &entry.path(), &path)?;
-            } else if Format::of_path(&name).is_some() {
-                let file = self.file(&entry.path(), path, kind.is_symlink())?;
-                self.tip.push(file);
+            if Format::of_path(&name).is_none() || checkout.map_or(Ok(false), |checkout| checkout.ignores(&path))? {
+                continue;
             }
+            let unread = match () {
+                () if submodule => Some(FileKind::Submodule),
+                () if kind.is_symlink() => Some(FileKind::Symlink),
+                () if entry.path().to_str().is_none() => Some(FileKind::NotUtf8),
+                () => None,
+            };
+            let file = match unread {
+                Some(kind) => File { path, blob: String::new(), size: 0, kind },
+                None => self.file(&entry.path(), path)?,
+            };
+            self.tip.push(file);
         }
         Ok(())
     }
 
-    fn file(&mut self, from: &Path, path: String, symlink: bool) -> anyhow::Result<File> {
-        if symlink {
-            return Ok(File { path, blob: String::new(), size: 0, kind: FileKind::Symlink });
-        }
+    fn file(&mut self, from: &Path, path: String) -> anyhow::Result<File> {
         let text = files::read(from, MAX_DOCUMENT_BYTES)?;
         let size = std::fs::metadata(from).with_context(|| format!("cannot read {}", from.display()))?.len();
         let blob = Oid::hash_object(git2::ObjectType::Blob, &text)?.to_string();
@@ -147,6 +157,13 @@ fn merged(fork: &[File], base: &[File], change: &[File]) -> Vec<File> {
     paths.dedup();
     let result = |path: &String| if same(fork.get(path), change.get(path)) { base.get(path) } else { change.get(path) };
     paths.into_iter().filter_map(result).cloned().collect()
+}
+
+/// Whether there is a folder `path` below `dir`, none of its parts being a link: Git follows none.
+fn is_folder(dir: &Path, path: &str) -> bool {
+    let folder = folder(dir, path);
+    let parts = folder.ancestors().take_while(|part| *part != dir);
+    folder.is_dir() && parts.into_iter().all(|part| !part.is_symlink())
 }
 
 /// The folder of the documents: `path`, as in `spec.path`, below `dir`.

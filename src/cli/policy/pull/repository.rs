@@ -13,7 +13,7 @@ use super::Failure;
 use crate::admission::index::WorkspaceView;
 use crate::cli::source::Found;
 use crate::cli::terminal::Progress;
-use crate::cli::warn;
+use crate::cli::{Usage, warn};
 use crate::controller::candidate::Candidate;
 use crate::controller::documents::Documents;
 use crate::controller::plan::{Place, plan};
@@ -58,8 +58,18 @@ impl RepositoryArgs {
     pub(super) fn repository(&self) -> anyhow::Result<Option<Repository>> {
         let Some(repo) = &self.repo else { return Ok(None) };
         let url = if repo.contains("://") { repo.clone() } else { of_folder(repo)? };
+        // here, since every message about a repository names its URL
+        if Url::parse(&url).is_ok_and(|url| url.password().is_some() || has_user(&url)) {
+            let usage = "--repo has a user name or password in it; expected https://host/path or ssh://git@host/path";
+            return Err(Usage(usage.to_owned()).into());
+        }
         Ok(Some(Repository { url, branch: self.branch.clone(), path: self.path.clone() }))
     }
+}
+
+/// Over ssh a user name is no secret; elsewhere it may be a token.
+fn has_user(url: &Url) -> bool {
+    url.scheme() != "ssh" && !url.username().is_empty()
 }
 
 fn of_folder(path: &str) -> anyhow::Result<String> {
