@@ -10,3 +10,4 @@ mod resources;
 mod sdk;
 mod signatures;
 mod tenant;
+mod thresholds;
