@@ -104,7 +104,7 @@ pub struct Held {
     pub policy: Arc<VerifiedPolicy>,
     /// Where the object says that it came from. Information only.
     pub source: Option<Source>,
-    /// Why it is not enforced although it is held: its key was revoked or removed.
+    /// Why it is not enforced although it is held: its key was revoked or removed, or too few keys have signed it.
     pub refused: Option<Refusal>,
 }
 
@@ -115,6 +115,12 @@ impl Held {
         self.refused.as_ref().is_some_and(|refusal| {
             matches!(refusal.reason, Reason::KeyRevoked | Reason::UnknownSigningKey | Reason::KeyNotAuthorized)
         })
+    }
+
+    /// What is to be done soon, where it is in force and near its end.
+    pub fn ending(&self, now: Timestamp) -> Option<String> {
+        let in_force = self.refused.is_none() && self.policy.status() == Status::Active;
+        self.policy.ending(now).filter(|_| in_force)
     }
 
     /// Whether an administrator had the mark lowered from this policy, whose key is gone.

@@ -16,8 +16,11 @@ use super::hold::{self, Held, Mark};
 use super::liveness::Liveness;
 pub use super::liveness::Watched;
 pub use super::views::{LedgerView, ObjectView, WorkspaceView, fingerprint};
-use super::views::{candidate, conclusion, judge, judge_text, retry_at, withdrawn, workspace_of};
+use super::views::{
+    candidate, conclusion, is_to_be_warned_of, judge, judge_text, lacks_signatures, retry_at, withdrawn, workspace_of,
+};
 use crate::api::{ACCEPT_VERSION, PolicyLedger, Unreadable, WorkspacePolicy, object_name};
+use crate::policy::verify::NOTICE;
 use crate::policy::{self, KeyRing, VerifiedPolicy};
 
 /// What a workspace's agents are held to.
@@ -199,7 +202,7 @@ impl PolicyIndex {
         self.settle(&mut state, name, now);
     }
 
-    /// The trusted keys have changed: everything is judged again.
+    /// The trusted keys or thresholds have changed: everything is judged again.
     pub fn keys_changed(&self, keys: KeyRing, now: Timestamp) {
         let mut state = self.lock();
         if state.keys.fingerprint() == keys.fingerprint() {
@@ -218,25 +221,28 @@ impl PolicyIndex {
         self.ring.subscribe()
     }
 
-    /// The clock has passed a moment at which a key begins to count: the documents that wait for it are judged again.
-    /// Returns the next such moment.
+    /// The clock has passed a moment at which a key begins to count, or one of several signatures ceases to: the documents
+    /// that this concerns are judged again. Returns the next moment at which the clock changes anything.
     pub fn clock_passed(&self, now: Timestamp) -> Option<Timestamp> {
         let mut state = self.lock();
-        let due = |view: &WorkspaceView| retry_at(view).is_some_and(|at| at <= now);
+        let due = |view: &WorkspaceView| retry_at(view).is_some_and(|at| at <= now) || lacks_signatures(view, now);
         let names: Vec<String> =
             state.entries.iter().filter(|(_, view)| due(view)).map(|(name, _)| name.clone()).collect();
         for name in names {
             self.judge_again(&mut state, &name, now);
         }
         let ends = state.entries.values().filter_map(|view| view.held.as_ref()?.policy.holds_until());
+        let ends = ends.flat_map(|end| [end.checked_sub(NOTICE).unwrap_or(end), end]);
         let begins = state.entries.values().filter_map(retry_at);
         begins.chain(ends).filter(|at| *at > now).min()
     }
 
-    /// Names whose held policy is out of time now: their status is to say so.
+    /// Names whose held policy is out of time now, or soon will be: their status is to say so.
     pub fn out_of_time(&self, now: Timestamp) -> Vec<String> {
         let state = self.lock();
-        let late = |view: &WorkspaceView| view.held.as_ref().is_some_and(|held| held.policy.holds(now).is_err());
+        let late = |view: &WorkspaceView| {
+            view.held.as_ref().is_some_and(|held| held.policy.holds(now).is_err()) || is_to_be_warned_of(view, now)
+        };
         state.entries.iter().filter(|(_, view)| late(view)).map(|(name, _)| name.clone()).collect()
     }
 

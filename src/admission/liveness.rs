@@ -10,15 +10,18 @@ pub enum Watched {
     Policies,
     /// `SigningKey` objects.
     Keys,
+    /// `SigningThreshold` objects.
+    Thresholds,
     /// `PolicyLedger` objects.
     Ledgers,
     /// Namespaces, for their labels.
     Namespaces,
 }
 
-const ALL: [(Watched, &str); 4] = [
+const ALL: [(Watched, &str); 5] = [
     (Watched::Policies, "workspacepolicies"),
     (Watched::Keys, "signingkeys"),
+    (Watched::Thresholds, "signingthresholds"),
     (Watched::Ledgers, "policyledgers"),
     (Watched::Namespaces, "namespaces"),
 ];
@@ -36,9 +39,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What is known of the watches.
 pub struct Liveness {
     start: Instant,
-    complete: [AtomicBool; 4],
+    complete: [AtomicBool; 5],
     /// Milliseconds after `start` at which each watch last said something.
-    last: [AtomicU64; 4],
+    last: [AtomicU64; 5],
     /// Milliseconds after `start` at which all caches were complete first; 0: not yet.
     complete_since: AtomicU64,
     /// Nothing more to wait for at the start.
@@ -77,6 +80,11 @@ impl Liveness {
         }
     }
 
+    /// Whether a first full list was read and judged.
+    pub fn is_complete(&self, watched: Watched) -> bool {
+        self.complete[watched as usize].load(Ordering::Acquire)
+    }
+
     /// This replica has begun to lead: until it has looked at Git, nobody but itself could say that what it found in the
     /// cluster is what was accepted.
     pub fn leads(&self) {
@@ -94,7 +102,7 @@ impl Liveness {
     /// Which one is not.
     pub fn listed(&self) -> Result<(), String> {
         for (watched, name) in ALL {
-            if !self.complete[watched as usize].load(Ordering::Acquire) {
+            if !self.is_complete(watched) {
                 return Err(format!("waiting for the first list of {name}"));
             }
         }

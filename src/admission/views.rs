@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::hold::{self, Accept, Held, Mark};
 use super::index::Enforced;
 use crate::api::workspace_policy::{Source, WorkspacePolicyStatus};
-use crate::api::{PolicyLedgerSpec, Unreadable, object_name};
+use crate::api::{PolicyLedgerSpec, Unreadable, conditions, object_name};
 use crate::policy::{Document, KeyRing, Reason, Refusal, Status, VerifiedPolicy, Version};
 
 /// A `WorkspacePolicy` as it was seen last, and judged.
@@ -171,12 +171,30 @@ pub(super) fn retry_at(view: &WorkspaceView) -> Option<Timestamp> {
     [object, held].into_iter().flatten().min()
 }
 
-/// Whether an object is refused for a reason that nobody is about to mend: its key.
+/// Whether too few of the keys count by now that signed what is held, or offered: others may have begun to count since.
+pub(super) fn lacks_signatures(view: &WorkspaceView, now: Timestamp) -> bool {
+    let held = view.held.as_ref().filter(|held| held.refused.is_none()).map(|held| &held.policy);
+    let object = view.object.as_ref().and_then(|object| object.verdict.as_ref().ok());
+    [held, object].into_iter().flatten().any(|policy| policy.holds(now) == Err(Reason::ThresholdNotMet))
+}
+
+/// Whether a policy is in force that is near its end, and its status does not say so yet.
+pub(super) fn is_to_be_warned_of(view: &WorkspaceView, now: Timestamp) -> bool {
+    let ending = view.held.as_ref().is_some_and(|held| held.ending(now).is_some());
+    let unsaid = |object: &ObjectView| conditions::find(&object.status.conditions, conditions::EXPIRING).is_none();
+    ending && view.object.as_ref().is_some_and(unsaid)
+}
+
+/// Whether an object is refused for a reason that nobody is about to mend: its keys.
 pub(super) fn withdrawn(object: &ObjectView) -> bool {
     object.verdict.as_ref().is_err_and(|refusal| {
         matches!(
             refusal.reason,
-            Reason::KeyRevoked | Reason::UnknownSigningKey | Reason::KeyNotAuthorized | Reason::KeyNotYetValid
+            Reason::KeyRevoked
+                | Reason::UnknownSigningKey
+                | Reason::KeyNotAuthorized
+                | Reason::KeyNotYetValid
+                | Reason::ThresholdNotMet
         )
     })
 }

@@ -58,7 +58,10 @@ pub fn whole_seconds(time: Timestamp) -> Timestamp {
 
 /// The conditions that this controller writes. Others on the same object are somebody else's: server-side apply keeps
 /// them, so a status that differs by them alone must not be written again and again.
-const OURS: [&str; 6] = ["Ready", "Reconciling", "Stalled", "Stale", "Verified", "Enforced"];
+const OURS: [&str; 7] = ["Ready", "Reconciling", "Stalled", "Stale", EXPIRING, "Verified", "Enforced"];
+
+/// There while a key or a policy is near its end. `Ready` stays True.
+pub const EXPIRING: &str = "Expiring";
 
 /// Without the conditions of somebody else.
 pub fn ours(conditions: &[Condition]) -> Vec<Condition> {
@@ -70,6 +73,16 @@ pub fn ours(conditions: &[Condition]) -> Vec<Condition> {
 pub fn stalled(ready: &NewCondition) -> Option<NewCondition> {
     let waits = ready.reason == "KeyNotYetValid";
     (!ready.status && !waits).then(|| NewCondition { type_: "Stalled", status: true, ..ready.clone() })
+}
+
+/// That the end of a key or a policy is near, which goes with a `Ready` that is True.
+pub fn expiring(message: impl Into<String>) -> NewCondition {
+    NewCondition::new(EXPIRING, true, EXPIRING, message)
+}
+
+/// `Expiring`, where it was not there before: to be told once.
+pub fn begins_to_expire<'a>(before: &[Condition], after: &'a [Condition]) -> Option<&'a Condition> {
+    find(after, EXPIRING).filter(|_| find(before, EXPIRING).is_none())
 }
 
 /// The condition of a type, if the object has it.

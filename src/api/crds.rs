@@ -5,17 +5,16 @@ use kube::CustomResourceExt as _;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
-use super::{Agent, PolicyLedger, PolicyRepository, SigningKey, WorkspacePolicy};
+use super::{Agent, PolicyLedger, PolicyRepository, SigningKey, SigningThreshold, WorkspacePolicy};
 
 /// One file name and one definition for each kind, as they stand in `crds/`.
 ///
 /// # Errors
 /// When a definition cannot be serialised, which a test of this crate would have shown.
 pub fn all() -> Result<Vec<(String, Value)>, serde_json::Error> {
-    [PolicyRepository::crd(), SigningKey::crd(), WorkspacePolicy::crd(), PolicyLedger::crd(), Agent::crd()]
-        .into_iter()
-        .map(|crd| Ok((file_name(&crd), tidy(serde_json::to_value(crd)?))))
-        .collect()
+    let platform = [PolicyRepository::crd(), SigningKey::crd(), SigningThreshold::crd()];
+    let others = [WorkspacePolicy::crd(), PolicyLedger::crd(), Agent::crd()];
+    platform.into_iter().chain(others).map(|crd| Ok((file_name(&crd), tidy(serde_json::to_value(crd)?)))).collect()
 }
 
 fn file_name(crd: &CustomResourceDefinition) -> String {

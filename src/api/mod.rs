@@ -12,6 +12,7 @@ pub mod policy_ledger;
 pub mod policy_repository;
 pub mod sent;
 pub mod signing_key;
+pub mod signing_threshold;
 pub mod workspace_policy;
 
 pub use agent::{Agent, AgentStatus};
@@ -21,6 +22,7 @@ pub use policy_ledger::{PolicyLedger, PolicyLedgerSpec};
 pub use policy_repository::{PolicyRepository, PolicyRepositorySpec, PolicyRepositoryStatus};
 pub use sent::{Sent, Unreadable};
 pub use signing_key::{SigningKey, SigningKeySpec, SigningKeyStatus};
+pub use signing_threshold::{SigningThreshold, SigningThresholdSpec};
 pub use workspace_policy::{WorkspacePolicy, WorkspacePolicySpec, WorkspacePolicyStatus};
 
 /// API group of all resources.

@@ -46,6 +46,11 @@ impl Unreadable {
 
     /// A text of its spec, if at least that can be read.
     pub fn text(&self, field: &str) -> Option<String> {
+        self.field(field)
+    }
+
+    /// A field of its spec, if at least that can be read.
+    pub fn field<T: DeserializeOwned>(&self, field: &str) -> Option<T> {
         self.spec.get(field).and_then(|value| read_member(value))
     }
 

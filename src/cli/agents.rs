@@ -70,13 +70,13 @@ pub(super) fn load(paths: &[PathBuf]) -> anyhow::Result<Agents> {
             let text = files::read_text(&file, MAX_FILE_BYTES)?;
             match vendor::parse(&text) {
                 Some(Ok(config)) => config.load(&file, &mut found),
-                Some(Err(e)) => found.faults.push(format!("{}: not a sekuire.yml: {e}", file.display())),
-                None => found.stream(&text, &file.display().to_string()),
+                Some(Err(e)) => found.faults.push(format!("{}: not a sekuire.yml: {e}", files::name(&file))),
+                None => found.stream(&text, &files::name(&file)),
             }
         }
     }
     if found.agents.is_empty() && found.faults.is_empty() {
-        let named: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        let named: Vec<String> = paths.iter().map(|path| files::name(path)).collect();
         found.faults.push(format!("no Agent of {API_VERSION} in {}", named.join(", ")));
     }
     Ok(found)

@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use super::terminal::Progress;
 use crate::admission::index::{Enforced, PolicyIndex};
 use crate::api::sent::{Sent, SentList};
-use crate::api::{PolicyLedger, SigningKey, WORKSPACE_LABEL, WorkspacePolicy, object_name};
+use crate::api::{PolicyLedger, SigningKey, SigningThreshold, WORKSPACE_LABEL, WorkspacePolicy, object_name};
 use crate::controller::keys::Keys;
 use crate::policy::KeyRing;
 
@@ -191,13 +191,19 @@ impl Cluster {
         Ok(labels.get(WORKSPACE_LABEL).filter(|label| !label.is_empty()).cloned())
     }
 
-    /// The keys that the cluster trusts.
+    /// The keys that the cluster trusts, and how many of them have to sign.
     pub(super) fn keys(&self) -> anyhow::Result<KeyRing> {
         let mut keys = Keys::default();
         for sent in self.list::<SigningKey>("cannot read the trusted keys (SigningKey)")? {
             match sent.object {
                 Ok(key) => keys.seen(*key),
                 Err(unreadable) => keys.unreadable(&unreadable),
+            }
+        }
+        for sent in self.list::<SigningThreshold>("cannot read how many keys have to sign (SigningThreshold)")? {
+            match sent.object {
+                Ok(threshold) => keys.threshold_seen(&threshold),
+                Err(unreadable) => keys.threshold_unreadable(&unreadable),
             }
         }
         Ok(keys.ring())

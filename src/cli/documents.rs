@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::Usage;
 use super::cluster::LazyCluster;
 use super::source::{Found, Source};
+use crate::git::one_line;
 use crate::policy::document::parse_unsigned;
 use crate::policy::{Document, Fault, KeyRing, Reason, Refusal, VerifiedPolicy, verify};
 
@@ -60,6 +61,20 @@ impl Judged {
         self.verdict
             .as_ref()
             .map(|verdict| verdict.as_ref().map_or_else(|refusal| refusal.reason, |_| Reason::Verified))
+    }
+
+    /// Its name, and the policy, if it verified.
+    pub(super) fn policy(&self) -> Option<(&str, &VerifiedPolicy)> {
+        Some((&self.name, self.verdict.as_ref()?.as_ref().ok()?))
+    }
+}
+
+/// Warns of policies and keys that are near their end.
+pub(super) fn warn_of_ends<'p>(policies: impl Iterator<Item = (&'p str, &'p VerifiedPolicy)>, now: Timestamp) {
+    for (name, policy) in policies {
+        if let Some(ending) = policy.ending(now) {
+            super::warn(&format!("{}: {ending}", one_line(name)));
+        }
     }
 }
 

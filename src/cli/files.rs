@@ -8,11 +8,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow, bail};
 
 use super::Usage;
+use crate::git::shown;
 use crate::policy::Format;
+
+/// A path for people: others name files too.
+pub(super) fn name(path: &Path) -> String {
+    shown(&path.to_string_lossy())
+}
 
 /// Reads a file of at most `limit` bytes; of a longer one, one byte more than that.
 pub(super) fn read(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
-    let shown = path.display();
+    let shown = name(path);
     let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
     if file.metadata().with_context(|| format!("cannot read {shown}"))?.is_dir() {
         bail!("{shown} is a folder; expected a file");
@@ -26,15 +32,15 @@ pub(super) fn read(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
 pub(super) fn read_text(path: &Path, limit: usize) -> anyhow::Result<String> {
     let bytes = read(path, limit)?;
     if bytes.len() > limit {
-        bail!("{} is longer than {limit} bytes; that is not what is expected here", path.display());
+        bail!("{} is longer than {limit} bytes; that is not what is expected here", name(path));
     }
-    String::from_utf8(bytes).map_err(|_| anyhow!("{} is not text in UTF-8", path.display()))
+    String::from_utf8(bytes).map_err(|_| anyhow!("{} is not text in UTF-8", name(path)))
 }
 
 /// How a policy document is written, by its name.
 pub(super) fn format(path: &Path) -> Result<Format, Usage> {
     path.to_str().and_then(Format::of_path).ok_or_else(|| {
-        Usage(format!("{} is no policy document by its name; expected *.json, *.yaml or *.yml", path.display()))
+        Usage(format!("{} is no policy document by its name; expected *.json, *.yaml or *.yml", name(path)))
     })
 }
 
@@ -42,7 +48,7 @@ pub(super) fn format(path: &Path) -> Result<Format, Usage> {
 pub(super) fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     match fs::symlink_metadata(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            put(path, content, None).with_context(|| format!("cannot write {}; nothing was written", path.display()))
+            put(path, content, None).with_context(|| format!("cannot write {}; nothing was written", name(path)))
         }
         _ => replace(path, content),
     }
@@ -54,8 +60,8 @@ pub(super) fn list(path: &Path, endings: &[&str], deep: bool) -> anyhow::Result<
         return Ok(vec![path.to_owned()]);
     }
     let mut files = Vec::new();
-    for entry in fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
-        let path = entry.with_context(|| format!("cannot read {}", path.display()))?.path();
+    for entry in fs::read_dir(path).with_context(|| format!("cannot read {}", name(path)))? {
+        let path = entry.with_context(|| format!("cannot read {}", name(path)))?.path();
         if path.is_dir() {
             // a link to a folder may lead back to where it stands
             if deep && !path.is_symlink() {
@@ -71,7 +77,7 @@ pub(super) fn list(path: &Path, endings: &[&str], deep: bool) -> anyhow::Result<
 
 /// Replaces a file by another content: whole or not at all, whatever happens meanwhile. A symbolic link stays one.
 pub(super) fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let shown = path.display();
+    let shown = name(path);
     let target = fs::canonicalize(path).with_context(|| format!("cannot write {shown}"))?;
     let metadata = fs::metadata(&target).with_context(|| format!("cannot write {shown}"))?;
     if !metadata.is_file() {
@@ -107,8 +113,8 @@ fn put(target: &Path, content: &[u8], permissions: Option<Permissions>) -> io::R
 pub(super) fn create(path: &Path, content: &str, mode: u32) -> anyhow::Result<()> {
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => anyhow!("{} exists already, and is not overwritten", path.display()),
-            _ => anyhow::Error::new(error).context(format!("cannot create {}", path.display())),
+            ErrorKind::AlreadyExists => anyhow!("{} exists already, and is not overwritten", name(path)),
+            _ => anyhow::Error::new(error).context(format!("cannot create {}", name(path))),
         })?;
     let written = file
         .set_permissions(Permissions::from_mode(mode))
@@ -118,7 +124,7 @@ pub(super) fn create(path: &Path, content: &str, mode: u32) -> anyhow::Result<()
         // Made a moment ago, by this process.
         let _ = fs::remove_file(path);
     }
-    written.with_context(|| format!("cannot write {}", path.display()))
+    written.with_context(|| format!("cannot write {}", name(path)))
 }
 
 /// Whether others than its owner may read a file.

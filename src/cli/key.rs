@@ -10,6 +10,7 @@ use crate::policy::PublicKey;
 
 mod generate;
 mod manifest;
+mod rotate;
 mod show;
 
 /// Keys that sign policies.
@@ -18,6 +19,7 @@ pub(super) enum Key {
     Generate(generate::Generate),
     Show(show::Show),
     Manifest(manifest::PrintManifest),
+    Rotate(rotate::Rotate),
 }
 
 impl Key {
@@ -26,6 +28,7 @@ impl Key {
             Key::Generate(command) => command.run(),
             Key::Show(command) => command.run(),
             Key::Manifest(command) => command.run(),
+            Key::Rotate(command) => command.run(),
         }
     }
 }

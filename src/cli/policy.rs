@@ -4,8 +4,9 @@ use clap::Subcommand;
 
 use super::Outcome;
 
+mod cosign;
 mod diff;
-mod edit;
+pub(in crate::cli) mod edit;
 mod json_text;
 mod lifecycle;
 mod new;
@@ -20,6 +21,7 @@ mod yaml_text;
 pub(super) enum Policy {
     New(new::New),
     Sign(sign::Sign),
+    Cosign(cosign::Cosign),
     Activate(lifecycle::Activate),
     Archive(lifecycle::Archive),
     Revert(lifecycle::Revert),
@@ -34,6 +36,7 @@ impl Policy {
         match self {
             Policy::New(command) => command.run(),
             Policy::Sign(command) => command.run(),
+            Policy::Cosign(command) => command.run(),
             Policy::Activate(command) => command.run(),
             Policy::Archive(command) => command.run(),
             Policy::Revert(command) => command.run(),

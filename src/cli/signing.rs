@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Usage, files, warn};
-use crate::policy::sign::{SignFault, sign_with};
-use crate::policy::{PrivateKey, PrivateKeyFault, PublicKey};
+use crate::policy::sign::{SignFault, cosign_with, sign_with};
+use crate::policy::{Document, PrivateKey, PrivateKeyFault, PublicKey};
 
 /// A private key takes a few hundred bytes.
 const MAX_KEY_BYTES: usize = 64 * 1024;
@@ -113,6 +113,11 @@ pub(super) struct Signer {
 }
 
 impl SigningArgs {
+    /// The file that has the key, or its public half.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.key.as_deref().or(self.public_key.as_deref())
+    }
+
     /// Gets the key ready: reads it, and asks for its passphrase where it has one.
     pub(super) fn signer(&self) -> anyhow::Result<Signer> {
         let (hand, public) = match (&self.key, &self.signer, &self.public_key) {
@@ -138,10 +143,19 @@ impl Signer {
 
     /// Signs a document, see [`crate::policy::sign()`].
     pub(super) fn sign(&self, value: Value, now: Timestamp) -> Result<Value, SignFault> {
-        sign_with(value, &self.public, &self.key_id, now, |message| match &self.hand {
+        sign_with(value, &self.public, &self.key_id, now, |message| self.signature(message))
+    }
+
+    /// Adds a co-signature, see [`cosign_with`].
+    pub(super) fn cosign(&self, document: &Document) -> Result<Value, SignFault> {
+        cosign_with(document, &self.public, &self.key_id, |message| self.signature(message))
+    }
+
+    fn signature(&self, message: &[u8]) -> Result<[u8; 64], String> {
+        match &self.hand {
             Hand::Key(key) => Ok(key.sign(message)),
             Hand::Program(command) => run(command, message).map_err(|e| format!("the program of --signer {e:#}")),
-        })
+        }
     }
 }
 

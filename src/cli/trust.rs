@@ -1,31 +1,34 @@
-//! Trusted keys: out of files, `SigningKey` manifests or public keys, or out of the cluster. Trust never comes out of a document.
+//! Trusted keys, and how many of them have to sign: out of files (`SigningKey` and `SigningThreshold` manifests, public
+//! keys), or out of the cluster. Trust never comes out of a document.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::cluster::Cluster;
 use super::files;
-use crate::api::SigningKeySpec;
+use crate::api::{SigningKeySpec, SigningThresholdSpec};
 use crate::controller::keys;
-use crate::policy::{KeyRing, PublicKey};
+use crate::policy::{KeyRing, PublicKey, Threshold};
 
 /// More than a cluster's keys take.
 const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
 
 pub(super) const API_VERSION: &str = "sekuire.ai/v1alpha1";
 pub(super) const KIND: &str = "SigningKey";
+const THRESHOLD: &str = "SigningThreshold";
 
-/// A `SigningKey` as it stands in a file; what the cluster adds to it is of no interest.
+/// An object as it stands in a file; what the cluster adds to it is of no interest.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Manifest {
+pub(super) struct Manifest<S> {
     pub(super) api_version: String,
     pub(super) kind: String,
     pub(super) metadata: Metadata,
-    pub(super) spec: SigningKeySpec,
+    pub(super) spec: S,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -36,9 +39,9 @@ pub(super) struct Metadata {
 /// Which keys are trusted.
 #[derive(Args, Clone, Debug)]
 pub(super) struct TrustArgs {
-    /// Trusted keys: files or folders of SigningKey manifests, or public keys (PEM, OpenSSH or hex; trusted for every
-    /// workspace, under the id that `sekuire key show` prints). Can be given several times. Default: what the cluster
-    /// trusts.
+    /// Trusted keys: files or folders of SigningKey and SigningThreshold manifests, or public keys (PEM, OpenSSH or hex;
+    /// trusted for every workspace, under the id that `sekuire key show` prints). Can be given several times. Default: what
+    /// the cluster trusts.
     #[arg(long = "trust", value_name = "KEYS")]
     paths: Vec<PathBuf>,
 }
@@ -62,56 +65,82 @@ impl TrustArgs {
 
 /// The keys of all these files, and of all `*.yaml`, `*.yml`, `*.json` and `*.pub` in these folders.
 pub(super) fn ring(paths: &[PathBuf]) -> anyhow::Result<KeyRing> {
-    let mut specs = Vec::new();
+    let mut trust = Trust::default();
     for path in paths {
-        specs.extend(self::specs(path)?);
+        trust.add(path)?;
     }
-    for spec in &specs {
+    for spec in &trust.keys {
         if let Err(fault) = spec.trusted_key() {
             super::warn(&format!("the key {} cannot be used: {fault}", spec.key_id));
         }
     }
-    Ok(keys::ring(&specs))
+    Ok(keys::ring(&trust.keys).with_thresholds(trust.thresholds))
 }
 
 /// The keys of a file, or of all files in a folder.
 pub(super) fn specs(path: &Path) -> anyhow::Result<Vec<SigningKeySpec>> {
-    let mut specs = Vec::new();
-    for file in files::list(path, &["yaml", "yml", "json", "pub"], false)? {
-        specs.extend(read(&file)?);
-    }
-    Ok(specs)
+    let mut trust = Trust::default();
+    trust.add(path)?;
+    Ok(trust.keys)
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<SigningKeySpec>> {
-    let text = files::read_text(path, MAX_FILE_BYTES)?;
-    if text.contains("PRIVATE KEY-----") {
-        bail!("{} is a private key; trust is given to public ones (`sekuire key manifest` makes them)", path.display());
+/// What files say of trust.
+#[derive(Default)]
+struct Trust {
+    keys: Vec<SigningKeySpec>,
+    thresholds: Vec<Threshold>,
+}
+
+impl Trust {
+    /// Takes what a file holds, or all files in a folder.
+    fn add(&mut self, path: &Path) -> anyhow::Result<()> {
+        files::list(path, &["yaml", "yml", "json", "pub"], false)?.iter().try_for_each(|file| self.read(file))
     }
-    if let Ok(key) = PublicKey::parse(&text) {
-        return Ok(vec![trusted_everywhere(&key)]);
-    }
-    let mut specs = Vec::new();
-    for document in serde_yaml::Deserializer::from_str(&text) {
-        let manifest = Option::<Manifest>::deserialize(document).with_context(|| {
-            format!("{} is no public key, and holds something else than {KIND} manifests", path.display())
-        })?;
-        // Between two separators there may be nothing.
-        let Some(manifest) = manifest else { continue };
-        if manifest.api_version != API_VERSION || manifest.kind != KIND {
-            bail!(
-                "{} holds a {} of {}; expected only {KIND} of {API_VERSION}",
-                path.display(),
-                manifest.kind,
-                manifest.api_version
-            );
+
+    fn read(&mut self, path: &Path) -> anyhow::Result<()> {
+        let (text, shown) = (files::read_text(path, MAX_FILE_BYTES)?, files::name(path));
+        if text.contains("PRIVATE KEY-----") {
+            bail!("{shown} is a private key; trust is given to public ones (`sekuire key manifest` makes them)");
         }
-        specs.push(manifest.spec);
+        if let Ok(key) = PublicKey::parse(&text) {
+            self.keys.push(trusted_everywhere(&key));
+            return Ok(());
+        }
+        let before = self.keys.len() + self.thresholds.len();
+        for document in serde_yaml::Deserializer::from_str(&text) {
+            let manifest = Option::<Manifest<serde_yaml::Value>>::deserialize(document).with_context(|| {
+                format!("{shown} is no public key, and holds something else than {KIND} and {THRESHOLD} manifests")
+            })?;
+            // Between two separators there may be nothing.
+            let Some(manifest) = manifest else { continue };
+            self.take(manifest).with_context(|| format!("{shown} is no manifest of trust"))?;
+        }
+        if self.keys.len() + self.thresholds.len() == before {
+            bail!("{shown} holds no {KIND}; expected manifests as `sekuire key generate` writes them");
+        }
+        Ok(())
     }
-    if specs.is_empty() {
-        bail!("{} holds no {KIND}; expected manifests as `sekuire key generate` writes them", path.display());
+
+    fn take(&mut self, manifest: Manifest<serde_yaml::Value>) -> anyhow::Result<()> {
+        let Manifest { api_version, kind, metadata: Metadata { name }, spec } = manifest;
+        match (&*api_version, &*kind) {
+            (API_VERSION, KIND) => self.keys.push(of(&kind, &name, spec)?),
+            (API_VERSION, THRESHOLD) => {
+                let spec: SigningThresholdSpec = of(&kind, &name, spec)?;
+                // as the cluster, which would not take it
+                if spec.workspaces.is_empty() || !(1..=16).contains(&spec.signatures) {
+                    bail!("{THRESHOLD} {name}: expected at least one of workspaces, and signatures from 1 to 16");
+                }
+                self.thresholds.push(spec.threshold(&name));
+            }
+            _ => bail!("it holds a {kind} of {api_version}; expected only {KIND} and {THRESHOLD} of {API_VERSION}"),
+        }
+        Ok(())
     }
-    Ok(specs)
+}
+
+fn of<S: DeserializeOwned>(kind: &str, name: &str, spec: serde_yaml::Value) -> anyhow::Result<S> {
+    serde_yaml::from_value(spec).with_context(|| format!("the spec of {kind} {name} cannot be read"))
 }
 
 /// A key that nothing restricts: whoever names it on the command line means it.

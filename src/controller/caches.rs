@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::keys::Keys;
 use super::watch::{Seen, list_watch};
 use crate::admission::index::{PolicyIndex, Watched};
-use crate::api::{PolicyLedger, PolicyRepository, SigningKey, WORKSPACE_LABEL, WorkspacePolicy};
+use crate::api::{PolicyLedger, PolicyRepository, SigningKey, SigningThreshold, WORKSPACE_LABEL, WorkspacePolicy};
 
 /// `PolicyRepository` objects by name; `None` until they were listed.
 pub type Repositories = Option<Arc<HashMap<String, Arc<PolicyRepository>>>>;
@@ -22,7 +22,7 @@ pub type Repositories = Option<Arc<HashMap<String, Arc<PolicyRepository>>>>;
 pub struct Caches {
     /// What is enforced.
     pub index: Arc<PolicyIndex>,
-    /// All `SigningKey` objects.
+    /// All `SigningKey` and `SigningThreshold` objects.
     pub keys: Arc<Mutex<Keys>>,
     /// Counts changes of the keys.
     pub keys_changed: Receiver<u64>,
@@ -39,7 +39,9 @@ pub fn start(client: &Client, tasks: &mut JoinSet<()>) -> Caches {
     tasks.spawn(policies(client.clone(), index.clone()));
     tasks.spawn(ledgers(client.clone(), index.clone()));
     tasks.spawn(namespaces(client.clone(), index.clone()));
-    tasks.spawn(signing_keys(client.clone(), index.clone(), keys.clone(), keys_sender));
+    let trust = Trust { index: index.clone(), keys: keys.clone(), changed: keys_sender };
+    tasks.spawn(signing_keys(client.clone(), trust.clone()));
+    tasks.spawn(signing_thresholds(client.clone(), trust));
     tasks.spawn(policy_repositories(client.clone(), repositories_sender));
     tasks.spawn(clock(index.clone()));
     Caches { index, keys, keys_changed, repositories }
@@ -107,28 +109,59 @@ async fn namespaces(client: Client, index: Arc<PolicyIndex>) {
     .await;
 }
 
-async fn signing_keys(client: Client, index: Arc<PolicyIndex>, keys: Arc<Mutex<Keys>>, changed: Sender<u64>) {
-    // until the first full list, a ring of some of the keys would only cause work: nothing is answered from it
-    let mut listed = false;
+/// Where keys and thresholds, which two watches bring, become the one ring that everything is judged by.
+#[derive(Clone)]
+struct Trust {
+    index: Arc<PolicyIndex>,
+    keys: Arc<Mutex<Keys>>,
+    changed: Sender<u64>,
+}
+
+impl Trust {
+    /// What a watch said of `watched` changes the keys; `listed`: whether a full list was among it. Before the first full
+    /// lists of both kinds there is no ring: without a threshold, too few signatures would seem to be enough.
+    fn change(&self, watched: Watched, listed: bool, change: impl FnOnce(&mut Keys)) {
+        // held until the ring is in place, so that an older one never replaces it
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut keys);
+        let liveness = &self.index.liveness;
+        let there = |kind| (listed && watched == kind) || liveness.is_complete(kind);
+        if there(Watched::Keys) && there(Watched::Thresholds) {
+            self.index.keys_changed(keys.ring(), Timestamp::now());
+            self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        }
+        // only now: whoever sees both complete finds the ring in place
+        if listed {
+            liveness.complete(watched);
+        }
+    }
+}
+
+async fn signing_keys(client: Client, trust: Trust) {
     list_watch(client, |seen: Seen<SigningKey>| {
-        let mut keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let alive = matches!(seen, Seen::Alive);
         match seen {
-            Seen::Now(key) => keys.seen(*key),
-            Seen::Unreadable(key) => keys.unreadable(&key),
-            Seen::Gone(name) => keys.gone(&name),
-            Seen::All(names) => {
-                keys.retain(&names);
-                listed = true;
-            }
+            Seen::Now(key) => trust.change(Watched::Keys, false, |keys| keys.seen(*key)),
+            Seen::Unreadable(key) => trust.change(Watched::Keys, false, |keys| keys.unreadable(&key)),
+            Seen::Gone(name) => trust.change(Watched::Keys, false, |keys| keys.gone(&name)),
+            Seen::All(names) => trust.change(Watched::Keys, true, |keys| keys.retain(&names)),
             Seen::Alive => {}
         }
-        if listed && !alive {
-            index.keys_changed(keys.ring(), Timestamp::now());
-            index.liveness.complete(Watched::Keys);
-            changed.send_modify(|count| *count = count.wrapping_add(1));
+        trust.index.liveness.heard(Watched::Keys);
+    })
+    .await;
+}
+
+async fn signing_thresholds(client: Client, trust: Trust) {
+    const OF: Watched = Watched::Thresholds;
+    list_watch(client, |seen: Seen<SigningThreshold>| {
+        match seen {
+            Seen::Now(threshold) => trust.change(OF, false, |keys| keys.threshold_seen(&threshold)),
+            Seen::Unreadable(threshold) => trust.change(OF, false, |keys| keys.threshold_unreadable(&threshold)),
+            Seen::Gone(name) => trust.change(OF, false, |keys| keys.threshold_gone(&name)),
+            Seen::All(names) => trust.change(OF, true, |keys| keys.retain_thresholds(&names)),
+            Seen::Alive => {}
         }
-        index.liveness.heard(Watched::Keys);
+        trust.index.liveness.heard(OF);
     })
     .await;
 }

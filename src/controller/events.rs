@@ -54,6 +54,11 @@ impl Events {
         reference("PolicyRepository", name, uid)
     }
 
+    /// Reference to a `SigningKey`.
+    pub fn key(name: &str, uid: Option<String>) -> ObjectReference {
+        reference("SigningKey", name, uid)
+    }
+
     /// Something went as it should.
     pub async fn normal(&self, about: ObjectReference, reason: &str, note: String) {
         self.publish(about, EventType::Normal, reason, note).await;

@@ -1,12 +1,14 @@
-//! The trusted keys: `SigningKey` objects become one key ring, and each object's status says whether it is used.
+//! The trusted keys: `SigningKey` and `SigningThreshold` objects become one key ring, and each key's status says whether it
+//! is used.
 
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
-use crate::api::conditions::NewCondition;
-use crate::api::{SigningKey, SigningKeySpec, Unreadable};
-use crate::policy::{KeyFault, KeyRing, PublicKey, Reason, Revocation, TrustedKey};
+use crate::api::conditions::{self, NewCondition};
+use crate::api::{Moment, SigningKey, SigningKeySpec, SigningThreshold, Unreadable};
+use crate::policy::verify::{NOTICE, ends_soon};
+use crate::policy::{KeyFault, KeyRing, PublicKey, Reason, Revocation, Threshold, TrustedKey};
 
 /// The key ring of some specs. A key that cannot be used never makes another unusable.
 pub fn ring<'a>(specs: impl IntoIterator<Item = &'a SigningKeySpec>) -> KeyRing {
@@ -24,11 +26,13 @@ fn ring_of(keys: impl Iterator<Item = Result<TrustedKey, (String, KeyFault)>>) -
     unusable.into_iter().fold(KeyRing::new(usable), |ring, (key_id, fault)| ring.with_unusable(key_id, fault))
 }
 
-/// All `SigningKey` objects, as the watch brought them.
+/// All `SigningKey` and `SigningThreshold` objects, as the watches brought them.
 #[derive(Default)]
 pub struct Keys {
     objects: BTreeMap<String, SigningKey>,
     unreadable: BTreeMap<String, UnreadableKey>,
+    /// One that cannot be read too: no number of signatures is enough for it.
+    thresholds: BTreeMap<String, Threshold>,
 }
 
 /// What is known of a `SigningKey` that cannot be read.
@@ -81,19 +85,42 @@ impl Keys {
         self.unreadable.remove(name);
     }
 
-    /// A full list was read.
+    /// A full list of keys was read.
     pub fn retain(&mut self, names: &std::collections::HashSet<String>) {
         self.objects.retain(|name, _| names.contains(name));
         self.unreadable.retain(|name, _| names.contains(name));
     }
 
+    /// A threshold was created or changed.
+    pub fn threshold_seen(&mut self, object: &SigningThreshold) {
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let threshold = object.spec.threshold(&name);
+        self.thresholds.insert(name, threshold);
+    }
+
+    /// A threshold was created or changed, and cannot be read.
+    pub fn threshold_unreadable(&mut self, object: &Unreadable) {
+        self.thresholds.insert(object.name().to_owned(), object.threshold());
+    }
+
+    /// A threshold is gone.
+    pub fn threshold_gone(&mut self, name: &str) {
+        self.thresholds.remove(name);
+    }
+
+    /// A full list of thresholds was read.
+    pub fn retain_thresholds(&mut self, names: &std::collections::HashSet<String>) {
+        self.thresholds.retain(|name, _| names.contains(name));
+    }
+
     /// The key ring of all objects.
     pub fn ring(&self) -> KeyRing {
         let objects = self.objects.values().map(|key| key.spec.trusted_key().map_err(|e| (key.spec.key_id.clone(), e)));
-        ring_of(objects.chain(self.unreadable.values().map(UnreadableKey::entry)))
+        let ring = ring_of(objects.chain(self.unreadable.values().map(UnreadableKey::entry)));
+        ring.with_thresholds(self.thresholds.values().cloned())
     }
 
-    /// All objects.
+    /// All keys.
     pub fn objects(&self) -> impl Iterator<Item = &SigningKey> {
         self.objects.values()
     }
@@ -108,9 +135,10 @@ impl Keys {
         claims
     }
 
-    /// The next moment at which a key begins or ceases to count.
+    /// The next moment at which a key begins or ceases to count, or is warned of.
     pub fn next_boundary(&self, now: Timestamp) -> Option<Timestamp> {
-        self.objects.values().flat_map(|key| key.spec.boundaries()).filter(|at| *at > now).min()
+        let boundaries = self.objects.values().flat_map(|key| key.spec.boundaries());
+        boundaries.flat_map(|at| [at.checked_sub(NOTICE).unwrap_or(at), at]).filter(|at| *at > now).min()
     }
 }
 
@@ -145,4 +173,15 @@ pub fn condition(
         (_, Some(until)) => NewCondition::new("Ready", true, "Succeeded", format!("may sign until {until}")),
         _ => NewCondition::new("Ready", true, "Succeeded", "may sign"),
     }
+}
+
+/// The `Expiring` condition of a key that may sign, and soon may no more.
+pub fn expiring(spec: &SigningKeySpec, ready: &NewCondition, now: Timestamp) -> Option<NewCondition> {
+    let not_after = spec.not_after.as_ref().and_then(Moment::at);
+    let until = ends_soon(not_after, now).filter(|_| ready.status)?;
+    let message = format!(
+        "the key ends at {until}, and what it signed is not enforced from then on: sign again with another key before \
+         that (`sekuire key rotate`)"
+    );
+    Some(conditions::expiring(message))
 }

@@ -35,9 +35,10 @@ pub async fn lead(client: Client, git: Git, secrets: Secrets, caches: Caches, ev
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     caches.index.liveness.leads();
-    let leader = Arc::new(Leader::new(client.clone(), git.clone(), caches.index.clone(), events, leading));
+    let index = caches.index.clone();
+    let leader = Arc::new(Leader::new(client.clone(), git.clone(), index, events.clone(), leading));
     let mut tasks = JoinSet::new();
-    tasks.spawn(report_keys(client.clone(), caches.clone()));
+    tasks.spawn(report_keys(client.clone(), caches.clone(), events));
     tasks.spawn(repositories(client, git, secrets, caches.clone(), leader.clone()));
     tasks.spawn(keep(leader.clone(), caches));
     tasks.spawn(clock(leader));
@@ -178,7 +179,7 @@ fn asked(repository: &PolicyRepository) -> (Option<String>, Option<i64>, [Option
 }
 
 /// Keeps the status of the `SigningKey` objects.
-async fn report_keys(client: Client, mut caches: Caches) {
+async fn report_keys(client: Client, mut caches: Caches, events: Events) {
     let api: Api<SigningKey> = Api::all(client);
     loop {
         let now = Timestamp::now();
@@ -190,6 +191,12 @@ async fn report_keys(client: Client, mut caches: Caches) {
             if let Err(error) = api.patch_status(&name, &params, &patch).await {
                 // the watch brings what is newer
                 tracing::debug!(%error, key = %name, "status not written");
+                continue;
+            }
+            let before = key.status.clone().unwrap_or_default().conditions;
+            if let Some(ending) = conditions::begins_to_expire(&before, &status.conditions) {
+                let about = Events::key(&name, key.uid());
+                events.warning(about, &ending.reason, ending.message.clone()).await;
             }
         }
         tokio::select! {
@@ -208,7 +215,8 @@ fn due_key_statuses(caches: &Caches, now: Timestamp) -> (Vec<(SigningKey, Signin
         let mut previous = key.status.clone().unwrap_or_default();
         previous.conditions = conditions::ours(&previous.conditions);
         let ready = keys::condition(&key.spec, &ring, &claims, now);
-        let new: Vec<_> = [conditions::stalled(&ready), Some(ready)].into_iter().flatten().rev().collect();
+        let more = [conditions::stalled(&ready), keys::expiring(&key.spec, &ready, now)];
+        let new: Vec<_> = std::iter::once(ready).chain(more.into_iter().flatten()).collect();
         let status = SigningKeyStatus {
             observed_generation: generation,
             conditions: conditions::merge(&previous.conditions, &new, generation, now),

@@ -46,6 +46,9 @@ pub fn workspace_status(observed: &Observed<'_>) -> WorkspacePolicyStatus {
         new[0].message.clone_from(&previous.message);
     }
     new.extend(conditions::stalled(&new[0]));
+    if let Own::Active(held) = &own {
+        new.extend(held.ending(observed.now).map(conditions::expiring));
+    }
     WorkspacePolicyStatus {
         observed_generation: object.generation,
         conditions: conditions::merge(&object.status.conditions, &new, object.generation, observed.now),
@@ -98,6 +101,7 @@ fn out_of_time(reason: Reason) -> &'static str {
     match reason {
         Reason::PolicyExpired => "the policy has expired",
         Reason::KeyExpired => "the validity of its signing key has ended",
+        Reason::ThresholdNotMet => "the validity of a key that co-signed has ended, and too few are left",
         _ => "the validity of its signing key has not begun",
     }
 }

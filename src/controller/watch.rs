@@ -61,6 +61,11 @@ where
         };
         match result {
             Ok(next) => from = next,
+            Err((_, kube::Error::Api(status))) if status.code == 404 => {
+                let advice = "the cluster does not know this kind, and nothing is answered without it: apply the CRDs \
+                              (`sekuire crds | kubectl apply -f -`)";
+                tracing::error!(%kind, advice, "watch failed, trying again");
+            }
             Err((version, error)) => {
                 tracing::warn!(%kind, %error, "watch failed, trying again");
                 from = version;

@@ -149,6 +149,9 @@ pub fn unfit(policy: &VerifiedPolicy, workspace: &str, now: Timestamp) -> Option
         Err(Reason::KeyNotYetValid) => {
             missing(format!("the key {key} of {id} is not valid before {}", time(policy.holds_from())))
         }
+        Err(Reason::ThresholdNotMet) => {
+            missing(format!("fewer keys count that have signed {id} than the workspace asks for"))
+        }
         Err(_) => missing(format!("the key {key} of {id} is past its validity")),
     }
 }

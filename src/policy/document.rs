@@ -248,6 +248,14 @@ impl Document {
     }
 }
 
+/// The signature in a member of a document, or of one of its `co_signatures`, if there is one.
+pub(super) fn signature_of(value: &Value, name: &str) -> Option<[u8; 64]> {
+    let mut bytes = [0; 64];
+    // Parsing has checked the digits; should they ever not be digits, there is no signature.
+    hex::decode_to_slice(value.get(name)?.as_str()?, &mut bytes).ok()?;
+    Some(bytes)
+}
+
 /// Reads the text of a document that is about to be signed. What signing fills in may be missing, or be anything that
 /// is neither null nor a fraction; it is left as it was.
 ///

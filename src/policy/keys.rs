@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::canonical::blake3_hex;
 use super::pattern::Pattern;
+use super::threshold::Threshold;
 
 /// An Ed25519 public key that is not weak.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -126,6 +127,13 @@ pub struct TrustedKey {
     pub revoked: Option<Revocation>,
 }
 
+impl TrustedKey {
+    /// Whether a moment is within its validity.
+    pub(super) fn counts_at(&self, at: Timestamp) -> bool {
+        self.not_before.is_none_or(|from| from <= at) && self.not_after.is_none_or(|until| at < until)
+    }
+}
+
 /// Why a configured key cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
@@ -152,13 +160,15 @@ impl KeyFault {
     }
 }
 
-/// The trusted keys. Cheap to clone.
+/// The trusted keys, and how many of them have to sign for which workspaces. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct KeyRing(Arc<Ring>);
 
 #[derive(Clone, Debug, Default)]
 struct Ring {
     entries: HashMap<String, Entry>,
+    /// By name.
+    thresholds: Vec<Threshold>,
     fingerprint: String,
 }
 
@@ -196,6 +206,21 @@ impl KeyRing {
         let mut ring = Arc::unwrap_or_clone(self.0);
         ring.add(key_id, Entry::Unusable(why));
         ring.finish()
+    }
+
+    /// Asks for several signatures in the workspaces of these thresholds.
+    #[must_use]
+    pub fn with_thresholds(self, thresholds: impl IntoIterator<Item = Threshold>) -> KeyRing {
+        let mut ring = Arc::unwrap_or_clone(self.0);
+        ring.thresholds.extend(thresholds);
+        ring.thresholds.sort_by(|a, b| a.name.cmp(&b.name));
+        ring.finish()
+    }
+
+    /// The highest threshold of a workspace, if it has one.
+    #[must_use]
+    pub fn threshold(&self, workspace: &str) -> Option<&Threshold> {
+        self.0.thresholds.iter().filter(|threshold| threshold.concerns(workspace)).max_by_key(|t| t.height())
     }
 
     /// The key of this id, if it can be used; its `revoked` says whether that public key was revoked anywhere.
@@ -242,7 +267,8 @@ impl KeyRing {
         self.len() == 0
     }
 
-    /// 64 hex that change when anything changes that verification looks at, and do not depend on the order of keys.
+    /// 64 hex that change when anything changes that verification looks at, and do not depend on the order of keys and
+    /// thresholds.
     #[must_use]
     pub fn fingerprint(&self) -> &str {
         &self.0.fingerprint
@@ -266,7 +292,8 @@ impl Ring {
     fn finish(mut self) -> KeyRing {
         let facts: BTreeMap<&String, serde_json::Value> =
             self.entries.iter().map(|(id, entry)| (id, entry.facts())).collect();
-        self.fingerprint = blake3_hex(json!(facts).to_string().as_bytes());
+        let thresholds: Vec<serde_json::Value> = self.thresholds.iter().map(Threshold::facts).collect();
+        self.fingerprint = blake3_hex(json!([facts, thresholds]).to_string().as_bytes());
         KeyRing(Arc::new(self))
     }
 }

@@ -1,14 +1,15 @@
 //! The only way to a [`VerifiedPolicy`].
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::canonical::{Members, signature_input};
-use super::document::{Document, Fault, Header, Status};
+use super::document::{Document, Fault, Header, Status, signature_of};
 use super::keys::{KeyRing, PublicKey, TrustedKey};
 use super::pattern::Pattern;
 use super::reason::Reason;
 use super::rules::Rules;
+use super::threshold::{self, Enough};
 use super::version::Version;
 use super::words::{list, quoted};
 
@@ -20,12 +21,13 @@ pub struct Refusal {
     pub reason: Reason,
     /// What is wrong and what would be accepted, in one sentence.
     pub message: String,
-    /// When the clock alone changes the verdict: set for [`Reason::KeyNotYetValid`].
+    /// When the clock alone changes the verdict: set for [`Reason::KeyNotYetValid`], and for
+    /// [`Reason::ThresholdNotMet`] where a key that has signed begins to count.
     pub retry_at: Option<Timestamp>,
 }
 
 impl Refusal {
-    fn new(reason: Reason, message: String) -> Refusal {
+    pub(super) fn new(reason: Reason, message: String) -> Refusal {
         Refusal { reason, message, retry_at: None }
     }
 }
@@ -52,19 +54,22 @@ pub enum Check {
     Signature,
     /// `document_signature` is by the key.
     DocumentSignature,
+    /// As many keys have signed as the workspace asks for.
+    Threshold,
     /// `expires_at` has not been reached.
     Expiry,
 }
 
 impl Check {
     /// All, in their order.
-    pub const ALL: [Check; 7] = [
+    pub const ALL: [Check; 8] = [
         Check::Form,
         Check::Key,
         Check::KeyValidity,
         Check::Hash,
         Check::Signature,
         Check::DocumentSignature,
+        Check::Threshold,
         Check::Expiry,
     ];
 
@@ -78,6 +83,7 @@ impl Check {
             Check::Hash => "hash",
             Check::Signature => "signature",
             Check::DocumentSignature => "document signature",
+            Check::Threshold => "threshold",
             Check::Expiry => "expiry",
         }
     }
@@ -92,6 +98,7 @@ impl Check {
             Reason::HashMismatch => Check::Hash,
             Reason::SignatureMissing | Reason::SignatureInvalid => Check::Signature,
             Reason::DocumentSignatureMissing | Reason::DocumentSignatureInvalid => Check::DocumentSignature,
+            Reason::ThresholdNotMet => Check::Threshold,
             Reason::PolicyExpired => Check::Expiry,
             _ => return None,
         })
@@ -109,28 +116,39 @@ pub struct VerifiedPolicy {
     rules: Rules,
 }
 
-/// When key and policy hold.
+/// When keys and policy hold.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     not_before: Option<Timestamp>,
     not_after: Option<Timestamp>,
+    enough: Enough,
     expires_at: Option<Timestamp>,
 }
 
-impl Window {
-    fn key_holds(&self, now: Timestamp) -> Result<(), Reason> {
-        if self.not_before.is_some_and(|from| now < from) {
-            return Err(Reason::KeyNotYetValid);
-        }
-        if self.not_after.is_some_and(|until| now >= until) {
-            return Err(Reason::KeyExpired);
-        }
-        Ok(())
-    }
+/// How long before its end a key or a policy is warned of.
+pub const NOTICE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
+/// The end of a key or a policy, if that is near.
+#[must_use]
+pub fn ends_soon(until: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    until.filter(|until| now < *until && until.duration_since(now) <= NOTICE)
+}
+
+impl Window {
     fn policy_holds(&self, now: Timestamp) -> Result<(), Reason> {
         if self.expires_at.is_some_and(|until| now >= until) { Err(Reason::PolicyExpired) } else { Ok(()) }
     }
+}
+
+/// Whether now is within the validity of a key.
+fn within(not_before: Option<Timestamp>, not_after: Option<Timestamp>, now: Timestamp) -> Result<(), Reason> {
+    if not_before.is_some_and(|from| now < from) {
+        return Err(Reason::KeyNotYetValid);
+    }
+    if not_after.is_some_and(|until| now >= until) {
+        return Err(Reason::KeyExpired);
+    }
+    Ok(())
 }
 
 /// Judges a document by the trusted keys at the time `now`.
@@ -138,11 +156,13 @@ impl Window {
 /// # Errors
 /// The first reason, in the order of the specification, for which it is not believed.
 pub fn verify(document: Document, keys: &KeyRing, now: Timestamp) -> Result<VerifiedPolicy, Refusal> {
-    let key = trusted(&document, keys)?;
-    let window = Window { not_before: key.not_before, not_after: key.not_after, expires_at: document.expires_at() };
-    usable(key, &window, now)?;
+    let key = trusted(document.signing_key_id(), document.workspace_id(), keys)?;
+    usable(key, now)?;
     let members = Members::of(document.value());
     signed(&document, &members, key)?;
+    let enough = threshold::met(&document, &members, key, keys, now)?;
+    let (not_before, not_after) = (key.not_before, key.not_after);
+    let window = Window { not_before, not_after, enough, expires_at: document.expires_at() };
     if window.policy_holds(now).is_err() {
         let ended = window.expires_at.map(|t| t.to_string()).unwrap_or_default();
         let message = format!("the policy expired at {ended}; publish a new version with a later expires_at");
@@ -155,10 +175,14 @@ pub fn verify(document: Document, keys: &KeyRing, now: Timestamp) -> Result<Veri
     Ok(VerifiedPolicy { header, document_json: value.to_string().into(), digest, public_key, window, rules })
 }
 
-/// The key that the document names, if it may sign for the document's workspace.
-fn trusted<'k>(document: &Document, keys: &'k KeyRing) -> Result<&'k TrustedKey, Refusal> {
-    let (key_id, workspace) = (document.signing_key_id(), document.workspace_id());
-    let may_sign = |key: &TrustedKey| key.workspaces.iter().any(|pattern| pattern.matches(workspace));
+/// Whether a key may sign for a workspace.
+pub(super) fn authorized(key: &TrustedKey, workspace: &str) -> bool {
+    key.workspaces.iter().any(|pattern| pattern.matches(workspace))
+}
+
+/// The key of an id, if it may sign for the workspace.
+pub(super) fn trusted<'k>(key_id: &str, workspace: &str, keys: &'k KeyRing) -> Result<&'k TrustedKey, Refusal> {
+    let may_sign = |key: &TrustedKey| authorized(key, workspace);
     let Some(key) = keys.get(key_id) else {
         let message = match keys.unusable(key_id) {
             Some(why) => format!("the signing key {key_id} is configured, but cannot be used: {why}"),
@@ -183,7 +207,8 @@ fn trusted<'k>(document: &Document, keys: &'k KeyRing) -> Result<&'k TrustedKey,
     Err(Refusal::new(Reason::KeyNotAuthorized, message))
 }
 
-fn usable(key: &TrustedKey, window: &Window, now: Timestamp) -> Result<(), Refusal> {
+/// Whether a key is neither revoked nor out of time.
+pub(super) fn usable(key: &TrustedKey, now: Timestamp) -> Result<(), Refusal> {
     let key_id = &key.key_id;
     if let Some(revocation) = &key.revoked {
         let why = revocation.reason.as_deref().map(|why| format!(" ({})", quoted(why))).unwrap_or_default();
@@ -191,14 +216,14 @@ fn usable(key: &TrustedKey, window: &Window, now: Timestamp) -> Result<(), Refus
         return Err(Refusal::new(Reason::KeyRevoked, message));
     }
     let time = |t: Option<Timestamp>| t.map(|t| t.to_string()).unwrap_or_default();
-    match window.key_holds(now) {
+    match within(key.not_before, key.not_after, now) {
         Ok(()) => Ok(()),
         Err(reason @ Reason::KeyNotYetValid) => {
-            let message = format!("the key {key_id} is not valid before {}; now it is {now}", time(window.not_before));
-            Err(Refusal { retry_at: window.not_before, ..Refusal::new(reason, message) })
+            let message = format!("the key {key_id} is not valid before {}; now it is {now}", time(key.not_before));
+            Err(Refusal { retry_at: key.not_before, ..Refusal::new(reason, message) })
         }
         Err(reason) => {
-            let ended = time(window.not_after);
+            let ended = time(key.not_after);
             let message = format!("the key {key_id} is not valid since {ended}; sign again with a key that is valid");
             Err(Refusal::new(reason, message))
         }
@@ -213,7 +238,7 @@ fn signed(document: &Document, members: &Members<'_>, key: &TrustedKey) -> Resul
         return Err(Refusal::new(Reason::HashMismatch, message));
     }
     let key_id = &key.key_id;
-    let Some(signature) = signature(document, "signature") else {
+    let Some(signature) = signature_of(document.value(), "signature") else {
         let message = format!("signature is missing; sign the document with the key {key_id}");
         return Err(Refusal::new(Reason::SignatureMissing, message));
     };
@@ -222,7 +247,7 @@ fn signed(document: &Document, members: &Members<'_>, key: &TrustedKey) -> Resul
         let message = format!("signature was not made by the key {key_id} over this policy_id, version and hash");
         return Err(Refusal::new(Reason::SignatureInvalid, message));
     }
-    let Some(signature) = self::signature(document, "document_signature") else {
+    let Some(signature) = signature_of(document.value(), "document_signature") else {
         let message = "document_signature is missing, so that nothing protects workspace, status and expiry; \
                        `sekuire policy sign` adds it";
         return Err(Refusal::new(Reason::DocumentSignatureMissing, message.to_owned()));
@@ -235,13 +260,6 @@ fn signed(document: &Document, members: &Members<'_>, key: &TrustedKey) -> Resul
         return Err(Refusal::new(Reason::DocumentSignatureInvalid, message));
     }
     Ok(())
-}
-
-fn signature(document: &Document, name: &str) -> Option<[u8; 64]> {
-    let mut bytes = [0; 64];
-    // Parsing has checked the digits; should they ever not be digits, there is no signature.
-    hex::decode_to_slice(document.text(name)?, &mut bytes).ok()?;
-    Some(bytes)
 }
 
 impl VerifiedPolicy {
@@ -305,25 +323,40 @@ impl VerifiedPolicy {
         self.header.expires_at
     }
 
-    /// From when on policy and key hold.
+    /// From when on policy and keys hold.
     #[must_use]
     pub fn holds_from(&self) -> Option<Timestamp> {
-        self.window.not_before
+        [self.window.not_before, self.window.enough.from].into_iter().flatten().max()
     }
 
-    /// Until when (excluded) policy and key hold.
+    /// Until when (excluded) policy and keys hold.
     #[must_use]
     pub fn holds_until(&self) -> Option<Timestamp> {
-        [self.window.not_after, self.window.expires_at].into_iter().flatten().min()
+        [self.window.not_after, self.window.enough.until, self.window.expires_at].into_iter().flatten().min()
     }
 
-    /// Whether policy and key hold at `now`.
+    /// Whether policy and keys hold at `now`.
     ///
     /// # Errors
-    /// [`Reason::KeyNotYetValid`], [`Reason::KeyExpired`] or [`Reason::PolicyExpired`].
+    /// [`Reason::KeyNotYetValid`], [`Reason::KeyExpired`], [`Reason::ThresholdNotMet`] or [`Reason::PolicyExpired`].
     pub fn holds(&self, now: Timestamp) -> Result<(), Reason> {
-        self.window.key_holds(now)?;
+        within(self.window.not_before, self.window.not_after, now)?;
+        self.window.enough.holds(now)?;
         self.window.policy_holds(now)
+    }
+
+    /// What is to be done soon, if policy or key are near their end.
+    #[must_use]
+    pub fn ending(&self, now: Timestamp) -> Option<String> {
+        let until = ends_soon(self.holds_until(), now)?;
+        let what = if Some(until) == self.window.expires_at {
+            format!("the policy expires at {until}: publish a new version with a later expires_at before that")
+        } else if Some(until) == self.window.not_after {
+            format!("the key {} ends at {until}: sign again with another key before that", self.signing_key_id())
+        } else {
+            format!("a key that co-signed ends at {until}, and too few are left: add a co-signature before that")
+        };
+        Some(format!("{what}; then it is not enforced any more"))
     }
 
     pub(super) fn rules(&self) -> &Rules {

@@ -119,7 +119,7 @@ pub(crate) fn index(workspaces: usize) -> Arc<PolicyIndex> {
 
 /// Has an index ready.
 pub(crate) fn complete(index: &PolicyIndex) {
-    for watched in [Watched::Policies, Watched::Keys, Watched::Ledgers, Watched::Namespaces] {
+    for watched in [Watched::Policies, Watched::Keys, Watched::Thresholds, Watched::Ledgers, Watched::Namespaces] {
         index.liveness.complete(watched);
     }
     // nobody puts anything back here: there is nothing to listen for

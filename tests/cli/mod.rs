@@ -15,4 +15,5 @@ mod sign;
 mod story;
 mod support;
 mod terminal;
+mod threshold;
 mod validate;

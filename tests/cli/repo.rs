@@ -155,6 +155,17 @@ fn each_reason_of_a_document_by_itself_is_found_in_its_file_and_line() {
         assert_eq!(gate.check(&[]), gate.expect(reason, RESEARCH, "policy_id"), "the document, which lacks it");
     }
 
+    let two = Gate::new();
+    let threshold = "{apiVersion: sekuire.ai/v1alpha1, kind: SigningThreshold, metadata: {name: two}, \
+                     spec: {workspaces: [ws_research], signatures: 2}}";
+    two.0.write("keys/two.yaml", threshold);
+    assert_eq!(two.check(&[]), two.expect("ThresholdNotMet", RESEARCH, "policy_id"), "the document, which has one");
+    let made = two.0.run(&["key", "generate", "--out", "strangers"]);
+    let stranger = format!("strangers/{}.pem", made.out.lines().next().unwrap());
+    let ended = two.0.run(&["policy", "cosign", &format!("repo/{RESEARCH}"), "--key", &stranger]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert_eq!(two.check(&[]), two.expect("ThresholdNotMet", RESEARCH, "co_signatures"));
+
     let expired = Gate::new();
     expired.edit(PAYMENTS, "\"version\": \"1.2\"", "\"version\": \"1.3\",\n  \"expires_at\": \"2030-01-01T00:00:00Z\"");
     expired.sign(PAYMENTS);

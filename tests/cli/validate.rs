@@ -92,6 +92,7 @@ fn one_document_is_shown_with_its_checks_and_no_colour_in_a_pipe() {
     ✓ hash
     ✓ signature
     ✓ document signature
+    ✓ threshold
     ✓ expiry
 ",
         desk.key_id
@@ -107,6 +108,7 @@ fn one_document_is_shown_with_its_checks_and_no_colour_in_a_pipe() {
     ✗ hash
     – signature
     – document signature
+    – threshold
     – expiry
 ";
     assert!(ended.out.ends_with(checks), "{}", ended.out);
@@ -123,7 +125,7 @@ fn of_several_documents_those_that_verify_take_a_line_and_the_others_show_their_
     let lines: Vec<&str> = ended.out.lines().collect();
     assert!(lines[0].starts_with("✓ good.json  Verified: policy_a"), "{}", ended.out);
     assert!(lines[1].starts_with("✗ bad.json  Malformed: line 1: policy_id: missing"), "{}", ended.out);
-    assert_eq!((lines[2], lines[3], lines.len()), ("    ✗ form", "    – signing key", 9), "{}", ended.out);
+    assert_eq!((lines[2], lines[3], lines.len()), ("    ✗ form", "    – signing key", 10), "{}", ended.out);
 }
 
 #[test]
@@ -201,9 +203,9 @@ fn trust_comes_from_signing_keys_alone() {
         (
             "other.yaml",
             "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n",
-            "something else than SigningKey manifests",
+            "something else than SigningKey and SigningThreshold manifests",
         ),
-        ("text.yaml", "{", "something else than SigningKey manifests"),
+        ("text.yaml", "{", "something else than SigningKey and SigningThreshold manifests"),
         ("typo.yaml", &typo(&desk), "unknown field `workspace`"),
         ("kind.yaml", &manifest(&desk).replace("SigningKey", "Key"), "expected only SigningKey"),
     ] {

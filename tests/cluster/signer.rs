@@ -1,7 +1,8 @@
 //! Keys and signed documents, at will.
 
 use jiff::Timestamp;
-use sekuire_policy::policy::{PrivateKey, sign};
+use sekuire_policy::policy::sign::cosign_with;
+use sekuire_policy::policy::{Document, Format, PrivateKey, sign};
 use serde_json::{Value, json};
 
 /// A signing key whose private half the tests have.
@@ -63,6 +64,18 @@ impl Signer {
         });
         document["content"] = content;
         format!("{:#}\n", self.sign(document))
+    }
+
+    /// The private key, as `--key` of the command line takes it.
+    pub(crate) fn private_pem(&self) -> String {
+        self.key.to_pkcs8_pem()
+    }
+
+    /// A signed document with one more co-signature, by this key.
+    pub(crate) fn cosign(&self, document: &str) -> String {
+        let document = Document::parse(document.as_bytes(), Format::Json).expect("the test's document is well formed");
+        let cosigned = cosign_with(&document, &self.key.public(), &self.id, |message| Ok(self.key.sign(message)));
+        format!("{:#}\n", cosigned.expect("it is signed, and not by this key"))
     }
 
     /// Signs a document as it is, or again.

@@ -95,7 +95,7 @@ async fn the_kinds_of_the_project_are_served_and_explained() {
     let cluster = shared().await;
     cluster.install_crds().await;
     let kinds = cluster.kubectl(["api-resources", "--categories=sekuire", "-o", "name", "--no-headers"]).await.ok();
-    assert_eq!(kinds.lines().count(), 5, "{kinds}");
+    assert_eq!(kinds.lines().count(), 6, "{kinds}");
     let field = "workspacepolicy.spec.document.content.agent.models";
     let said = cluster.kubectl(["explain", field]).await.ok();
     assert!(said.contains("allowed_providers"), "{said}");

@@ -15,5 +15,6 @@ mod signing;
 mod small_types;
 mod summary;
 mod support;
+mod thresholds;
 mod vectors;
 mod verification;

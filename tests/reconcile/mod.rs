@@ -7,6 +7,8 @@ mod overrides;
 mod pull;
 mod read_api;
 mod resources;
+mod rotation;
 mod sdk;
 mod signatures;
 mod tenant;
+mod thresholds;

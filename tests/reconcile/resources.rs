@@ -51,6 +51,21 @@ async fn a_key_without_workspaces_or_with_reversed_validity_is_refused() {
 }
 
 #[tokio::test]
+async fn a_threshold_that_asks_for_nothing_or_names_nothing_is_refused() {
+    let team = Tenant::new().await;
+    for (spec, part) in [
+        (json!({"workspaces": [], "signatures": 2}), "workspaces"),
+        (json!({"workspaces": ["x"], "signatures": 0}), "signatures"),
+        (json!({"workspaces": ["x"], "signatures": 17}), "signatures"),
+        (json!({"workspaces": ["x"]}), "signatures"),
+    ] {
+        let threshold = json!({"apiVersion": "sekuire.ai/v1alpha1", "kind": "SigningThreshold",
+            "metadata": {"name": format!("{}-bad", team.name)}, "spec": spec});
+        refused(&team, threshold, part).await;
+    }
+}
+
+#[tokio::test]
 async fn an_agent_that_contradicts_itself_is_refused_with_what_is_accepted() {
     let team = Tenant::with_files(async |team: &Tenant| {
         team.commit(&[("a.json", &team.active("a", "1", "x"))]).await;

@@ -105,7 +105,7 @@ impl Config {
             let name = parts.name.clone();
             match parts.read(file) {
                 Ok(agent) => into.agents.push(agent),
-                Err(e) => into.faults.push(format!("{}: agent {name}: {e:#}", file.display())),
+                Err(e) => into.faults.push(format!("{}: agent {name}: {e:#}", files::name(file))),
             }
         }
     }
@@ -117,12 +117,12 @@ impl Parts {
         let prompt = files::read_text(&inside(folder, &self.prompt)?, MAX_BYTES)?;
         let path = inside(folder, &self.tools)?;
         let tools: Value = serde_json::from_str(&files::read_text(&path, MAX_BYTES)?)
-            .with_context(|| format!("{} is not JSON", path.display()))?;
+            .with_context(|| format!("{} is not JSON", files::name(&path)))?;
         let (prompt_hash, tools_hash) = (identity::prompt_hash(&prompt), identity::tools_hash(&tools)?);
         let sekuire_id = identity::sekuire_id(&self.model.name, &prompt_hash, &tools_hash);
         let compliance = self.compliance.as_ref();
         let spec = AgentSpec {
-            tools: names(&tools).with_context(|| format!("{}", path.display()))?,
+            tools: names(&tools).with_context(|| files::name(&path))?,
             approval: compliance
                 .and_then(|section| section.require_approval.clone())
                 .map(|tools| Approval { mode: ApprovalMode::Listed, tools }),
@@ -135,7 +135,7 @@ impl Parts {
             model: self.model,
             ..AgentSpec::default()
         };
-        let file = file.display().to_string();
+        let file = files::name(file);
         let origin = (file.clone(), 1);
         Ok(NamedAgent { name: self.name, namespace: None, file, origin, spec, manifest: None })
     }
@@ -145,10 +145,10 @@ impl Parts {
 fn inside(folder: &Path, path: &Path) -> anyhow::Result<PathBuf> {
     let base = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let wanted = folder.join(path);
-    let whole = wanted.canonicalize().with_context(|| format!("cannot read {}", wanted.display()))?;
-    let base = base.canonicalize().with_context(|| format!("cannot read {}", base.display()))?;
+    let whole = wanted.canonicalize().with_context(|| format!("cannot read {}", files::name(&wanted)))?;
+    let base = base.canonicalize().with_context(|| format!("cannot read {}", files::name(base)))?;
     if !whole.starts_with(&base) {
-        bail!("{} is outside of the folder of the manifest; expected a file in it", path.display());
+        bail!("{} is outside of the folder of the manifest; expected a file in it", files::name(path));
     }
     Ok(wanted)
 }

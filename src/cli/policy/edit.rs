@@ -1,4 +1,4 @@
-//! Changing documents and signing them, file by file: what `sign`, `activate`, `archive` and `revert` have in common.
+//! Changing documents and signing them, file by file: what the commands that sign have in common.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{json_text, yaml_text};
+use crate::cli::output::counted;
 use crate::cli::signing::{Signer, SigningArgs};
 use crate::cli::{Outcome, Usage, complain, emit, files, note, warn};
 use crate::policy::document::parse_unsigned;
@@ -15,7 +16,7 @@ use crate::policy::sign::SignFault;
 use crate::policy::{Document, Fault, Format, MAX_DOCUMENT_BYTES, Version};
 
 /// Why a document was not signed, or not taken.
-pub(super) enum Failure {
+pub(in crate::cli) enum Failure {
     /// It is not one that may be.
     Refused(String),
     /// It could not be read or written, or the command cannot do it.
@@ -38,15 +39,16 @@ impl From<SignFault> for Failure {
     fn from(fault: SignFault) -> Failure {
         match fault {
             SignFault::Document(fault) => fault.into(),
+            SignFault::NotSigned(_) | SignFault::SignedAlready(_) => Failure::Refused(fault.to_string()),
             // the key, or the program that has it
-            other => Failure::Other(other.into()),
+            SignFault::Signer(_) | SignFault::WrongSignature(_) => Failure::Other(fault.into()),
         }
     }
 }
 
 /// How documents are signed and written.
 #[derive(Args, Clone, Debug)]
-pub(super) struct EditArgs {
+pub(in crate::cli) struct EditArgs {
     #[command(flatten)]
     signing: SigningArgs,
     /// Write YAML anew, without its comments, where they cannot be kept.
@@ -58,11 +60,11 @@ pub(super) struct EditArgs {
 }
 
 /// A document that is to be written: what its text was, and what it is to be.
-pub(super) struct Draft {
+pub(in crate::cli) struct Draft {
     /// The text whose form and comments are kept.
-    pub(super) text: Vec<u8>,
+    pub(in crate::cli) text: Vec<u8>,
     /// The data, before it is signed.
-    pub(super) value: Value,
+    pub(in crate::cli) value: Value,
 }
 
 impl EditArgs {
@@ -74,14 +76,38 @@ impl EditArgs {
         done: &str,
         change: impl Fn(&mut Draft, Format) -> Result<(), Failure>,
     ) -> anyhow::Result<Outcome> {
+        let signer = self.signer(files)?;
+        self.each_with(files, done, &signer, |draft, format| {
+            change(draft, format)?;
+            Ok(signer.sign(std::mem::take(&mut draft.value), Timestamp::now())?)
+        })
+    }
+
+    /// Gets the key ready, for files that are documents by their names.
+    pub(in crate::cli) fn signer(&self, files: &[PathBuf]) -> anyhow::Result<Signer> {
         for file in files {
             files::format(file)?;
         }
-        let signer = self.signing.signer()?;
+        self.signing.signer()
+    }
+
+    /// The file that has the key, or its public half.
+    pub(in crate::cli) fn key_file(&self) -> Option<&Path> {
+        self.signing.file()
+    }
+
+    /// As `each`, where `make` also signs, in its way.
+    pub(in crate::cli) fn each_with(
+        &self,
+        files: &[PathBuf],
+        done: &str,
+        signer: &Signer,
+        make: impl Fn(&mut Draft, Format) -> Result<Value, Failure>,
+    ) -> anyhow::Result<Outcome> {
         let mut outcome = Outcome::Fine;
         for file in files {
-            let shown = file.display();
-            match self.one(file, &signer, done, &change) {
+            let shown = files::name(file);
+            match self.one(file, signer, done, &make) {
                 Ok(said) => emit(&said)?,
                 Err(Failure::Refused(why)) => {
                     complain(&format!("{shown} was not {done}: {why}"));
@@ -102,14 +128,13 @@ impl EditArgs {
         file: &Path,
         signer: &Signer,
         done: &str,
-        change: impl Fn(&mut Draft, Format) -> Result<(), Failure>,
+        make: impl Fn(&mut Draft, Format) -> Result<Value, Failure>,
     ) -> Result<String, Failure> {
         let format = files::format(file).map_err(anyhow::Error::from)?;
         let text = files::read(file, MAX_DOCUMENT_BYTES)?;
         let mut draft = Draft { value: parse_unsigned(&text, format)?, text };
-        change(&mut draft, format)?;
-        let now = Timestamp::now();
-        let signed = signer.sign(draft.value, now)?;
+        let before = co_signatures(&draft.value);
+        let signed = make(&mut draft, format)?;
         let text = match format {
             Format::Json => {
                 let kept = std::str::from_utf8(&draft.text).ok().and_then(|text| json_text::updated(text, &signed));
@@ -118,19 +143,28 @@ impl EditArgs {
             Format::Yaml => self.yaml(&draft.text, &signed)?,
         };
         let written = Document::parse(text.as_bytes(), format)?;
+        if !self.dry_run {
+            files::replace(file, text.as_bytes())?;
+        }
+        let now = co_signatures(&signed);
+        let (shown, gone) = (files::name(file), before.saturating_sub(now));
+        if gone > 0 {
+            let gone = counted(gone, "co-signature");
+            let new = "`sekuire policy cosign` adds new ones";
+            warn(&format!("{shown}: {gone} dropped, which held only for the former signature; {new}"));
+        }
+        if let Some(expired) = written.expires_at().filter(|until| *until <= Timestamp::now()) {
+            warn(&format!("{shown} expired at {expired}: the controller refuses it until expires_at is later"));
+        }
         if let Some(hint) = same_version(&draft.text, format, &written) {
-            note(&format!("{}: {hint}", file.display()));
+            note(&format!("{shown}: {hint}"));
         }
         if self.dry_run {
             return Ok(text);
         }
-        files::replace(file, text.as_bytes())?;
-        if let Some(expired) = written.expires_at().filter(|until| *until <= now) {
-            let shown = file.display();
-            warn(&format!("{shown} expired at {expired}: the controller refuses it until expires_at is later"));
-        }
         let (id, version, workspace) = (written.policy_id(), written.version(), written.workspace_id());
-        Ok(format!("{done} {}: {id} version {version} of {workspace}, with {}\n", file.display(), signer.key_id()))
+        let count = if now > 0 { format!(", {} now", counted(now + 1, "signature")) } else { String::new() };
+        Ok(format!("{done} {shown}: {id} version {version} of {workspace}, with {}{count}\n", signer.key_id()))
     }
 
     /// The text with the signed members put in, so that comments and form stay; or, where that cannot be, written anew.
@@ -160,6 +194,11 @@ fn same_version(before: &[u8], format: Format, signed: &Document) -> Option<Stri
             "its rules changed and its version {version} did not: if that was published, --bump gives it the next one"
         )
     })
+}
+
+/// How many co-signatures a document has.
+fn co_signatures(value: &Value) -> usize {
+    value.get("co_signatures").and_then(Value::as_array).map_or(0, Vec::len)
 }
 
 /// A text of the document's root; empty if there is none, which signing then refuses.

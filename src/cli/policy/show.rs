@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::cluster::{ClusterArgs, LazyCluster};
-use crate::cli::documents::{DocumentArgs, Judged, find, judge};
+use crate::cli::documents::{DocumentArgs, Judged, find, judge, warn_of_ends};
 use crate::cli::output::Output;
 use crate::cli::source::Source;
 use crate::cli::terminal::Style;
@@ -89,6 +89,7 @@ impl Show {
             outcome = Outcome::Unknown;
         })?;
         let judged = judge(&found, keys.as_ref(), now);
+        warn_of_ends(judged.iter().filter_map(Judged::policy), now);
         let shown: Vec<Shown> = judged.iter().map(Shown::of).collect();
         let refused = judged
             .iter()

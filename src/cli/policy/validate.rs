@@ -12,7 +12,7 @@ use crate::admission::index::Enforced;
 use crate::cli::agent::{self, decide_on, tell_faults};
 use crate::cli::agents::{self, Agents};
 use crate::cli::cluster::{ClusterArgs, LazyCluster};
-use crate::cli::documents::{DocumentArgs, Judged, find, judge};
+use crate::cli::documents::{DocumentArgs, Judged, find, judge, warn_of_ends};
 use crate::cli::output::Output;
 use crate::cli::terminal::Style;
 use crate::cli::trust::TrustArgs;
@@ -91,6 +91,7 @@ impl Validate {
             outcome = Outcome::Unknown;
         })?;
         let judged = judge(&found, Some(&keys), now);
+        warn_of_ends(judged.iter().filter_map(Judged::policy), now);
         let verdicts: Vec<Verdict> =
             judged.into_iter().filter_map(|judged| Verdict::of(judged, agents.as_ref(), now)).collect();
         if !verdicts.iter().all(Verdict::is_good) {

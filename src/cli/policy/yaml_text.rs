@@ -12,8 +12,9 @@ use serde_json::Value;
 use crate::policy::Format;
 use crate::policy::document::parse_unsigned;
 
-/// The text with the members of its root changed to those of `wanted`, which has the same members but for texts that
-/// were changed or added and members that were dropped. None when the text has a form in which that cannot be done.
+/// The text with the members of its root changed to those of `wanted`, which has the same members but for texts and
+/// `co_signatures` that were changed or added and members that were dropped. None when the text has a form in which that
+/// cannot be done.
 pub(super) fn updated(text: &str, wanted: &Value) -> Option<String> {
     let chars: Vec<char> = text.chars().collect();
     let root = Root::read(text, &chars)?;
@@ -21,20 +22,23 @@ pub(super) fn updated(text: &str, wanted: &Value) -> Option<String> {
     let mut edits: Vec<(Range<usize>, String)> = Vec::new();
     for (i, member) in root.members.iter().enumerate() {
         let value = wanted.get(&member.name);
-        if value.is_none() {
-            let from = line_start(&chars, member.key);
-            let to = root.members.get(i + 1).map_or(root.end, |next| line_start(&chars, next.key));
-            edits.push((from..to, String::new()));
-        } else if value != before.get(&member.name) {
-            edits.push((member.value.clone()?, quoted(value?)?));
+        if value == before.get(&member.name) {
+            continue;
         }
+        let from = line_start(&chars, member.key);
+        let lines = from..root.members.get(i + 1).map_or(root.end, |next| line_start(&chars, next.key));
+        edits.push(match (value, &member.value) {
+            (None, _) => (lines, String::new()),
+            (Some(value), Some(place)) => (place.clone(), rendered(value)?),
+            (Some(value), None) => (lines, root.line(&member.name, value)?),
+        });
     }
     let mut added = String::new();
     if chars.last().is_some_and(|c| *c != '\n') {
         added.push('\n');
     }
     for (name, value) in wanted.as_object()?.iter().filter(|(name, _)| before.get(name).is_none()) {
-        added += &format!("{}{name}: {}\n", " ".repeat(root.indent), quoted(value)?);
+        added += &root.line(name, value)?;
     }
     if !added.trim().is_empty() {
         edits.push((chars.len()..chars.len(), added));
@@ -77,7 +81,7 @@ struct Member {
     name: String,
     /// Where its name begins.
     key: usize,
-    /// Where its value stands, if that is a scalar.
+    /// Where its value stands, if that is a scalar, or a list in brackets.
     value: Option<Range<usize>>,
 }
 
@@ -106,11 +110,19 @@ impl Root {
                     if depth == 1
                         && let Some((name, key)) = name.take()
                     {
-                        root.members.push(Member { name, key, value: None });
+                        let value = (chars.get(start) == Some(&'[')).then_some(start..start);
+                        root.members.push(Member { name, key, value });
                     }
                     depth += 1;
                 }
-                Event::MappingEnd | Event::SequenceEnd => depth -= 1,
+                Event::MappingEnd | Event::SequenceEnd => {
+                    depth -= 1;
+                    if depth == 1
+                        && let Some(Member { value: Some(list), .. }) = root.members.last_mut()
+                    {
+                        list.end = span.end.index();
+                    }
+                }
                 Event::Scalar(text, ..) if depth == 1 && name.is_none() => {
                     root.indent = span.start.col();
                     name = Some((text.into_owned(), start));
@@ -124,6 +136,11 @@ impl Root {
             }
         }
         Some(root)
+    }
+
+    /// A member in a line of its own.
+    fn line(&self, name: &str, value: &Value) -> Option<String> {
+        Some(format!("{}{name}: {}\n", " ".repeat(self.indent), rendered(value)?))
     }
 }
 
@@ -160,7 +177,17 @@ fn line_start(chars: &[char], at: usize) -> usize {
     chars[..at].iter().rposition(|c| *c == '\n').map_or(0, |newline| newline + 1)
 }
 
-/// What signing puts in: digits, ids and times, which single quotes can hold.
+/// What signing puts in: a text, or a list of objects of such.
+fn rendered(value: &Value) -> Option<String> {
+    let Some(list) = value.as_array() else { return quoted(value) };
+    let object = |item: &Value| {
+        let members = item.as_object()?.iter().map(|(name, value)| Some(format!("{name}: {}", quoted(value)?)));
+        Some(format!("{{{}}}", members.collect::<Option<Vec<_>>>()?.join(", ")))
+    };
+    Some(format!("[{}]", list.iter().map(object).collect::<Option<Vec<_>>>()?.join(", ")))
+}
+
+/// What signing puts in as a text: digits, ids and times, which single quotes can hold.
 fn quoted(value: &Value) -> Option<String> {
     let text = value.as_str()?;
     text.chars().all(|c| c.is_ascii_graphic() && c != '\'').then(|| format!("'{text}'"))

@@ -15,6 +15,7 @@ use crate::admission::index::PolicyIndex;
 use crate::api::{PolicyRepository, PolicyRepositorySpec};
 use crate::cli::checkout::Checkout;
 use crate::cli::cluster::{Cluster, ClusterArgs, LazyCluster};
+use crate::cli::documents::warn_of_ends;
 use crate::cli::terminal::Style;
 use crate::cli::trust::TrustArgs;
 use crate::cli::{Outcome, Usage, complain, emit, files, time, warn};
@@ -139,6 +140,9 @@ impl Check {
             now,
         };
         let mut found = ground.judge()?;
+        let after =
+            found.workspaces.iter().filter_map(|(id, policies)| Some((id.as_str(), policies.after.as_deref()?)));
+        warn_of_ends(after, now);
         if contents.unrelated {
             found.findings.insert(0, self.rewritten());
         }

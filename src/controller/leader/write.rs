@@ -191,8 +191,12 @@ impl Leader {
         Ok(())
     }
 
-    /// One Event for each new reason of `Ready`, not for each write.
+    /// One Event for each new reason of `Ready`, and one where the end comes near; not for each write.
     async fn say_status(&self, name: &str, object: &ObjectView, status: &crate::api::WorkspacePolicyStatus) {
+        if let Some(ending) = conditions::begins_to_expire(&object.status.conditions, &status.conditions) {
+            let about = Events::policy(name, Some(object.uid.clone()));
+            self.events.warning(about, &ending.reason, ending.message.clone()).await;
+        }
         let before = find(&object.status.conditions, "Ready");
         let Some(after) = conditions::find(&status.conditions, "Ready") else { return };
         if after.status == "False"
