@@ -6,6 +6,7 @@ mod lifecycle;
 mod overrides;
 mod pull;
 mod read_api;
+mod receiver;
 mod resources;
 mod sdk;
 mod signatures;

@@ -33,7 +33,7 @@ fn address(url: &str) -> SocketAddr {
 }
 
 /// A connection to `url`, believed by what the API server believes.
-async fn connect(team: &Tenant, url: &str) -> Connection {
+pub(super) async fn connect(team: &Tenant, url: &str) -> Connection {
     Connection::open(address(url), "127.0.0.1", trusting(&authorities(team).await, "http/1.1")).await.unwrap()
 }
 

@@ -38,7 +38,7 @@ impl Tenant {
     pub(super) async fn new() -> Tenant {
         let cluster = CLUSTER.get_or_init(Cluster::start).await;
         cluster.install_crds().await;
-        let controller = CONTROLLER.get_or_init(|| ControllerOptions::new("a").api().start(cluster)).await;
+        let controller = CONTROLLER.get_or_init(|| ControllerOptions::new("a").api().receiver().start(cluster)).await;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let tenant = Tenant {
             cluster,
