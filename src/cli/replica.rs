@@ -16,7 +16,7 @@ use super::cluster;
 use crate::admission::certificates::{Certificates, SETTLE};
 use crate::admission::registration::{self, Registration, Target};
 use crate::admission::routes::Bodies;
-use crate::admission::{self, Files, Names, ReadApi, Routes, SECRET_NAME, SecretSource, Webhook, read_api, server};
+use crate::admission::{self, Files, Names, ReadApi, Routes, SECRET_NAME, SecretSource, Webhook, server};
 use crate::controller::caches::{self, Caches};
 use crate::controller::events::Events;
 use crate::controller::lead;
@@ -94,7 +94,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!(%identity, namespace = %config.namespace, version = env!("CARGO_PKG_VERSION"), "controller started");
     tasks.spawn(lead_while_elected(client.clone(), git, secrets.clone(), caches.clone(), events.clone(), leading.clone()));
     let endpoints = config.receiver_listen.map(|_| Arc::new(Endpoints::new(secrets)));
-    tasks.extend(endpoints.clone().map(|endpoints| endpoints.follow(client.clone(), caches.repositories.clone())));
+    if let Some(endpoints) = endpoints.clone() {
+        tasks.spawn(endpoints.follow(client.clone(), caches.repositories.clone()));
+    }
     let (repositories, told) = (caches.repositories.clone(), events.clone());
     tasks.spawn(receiver::report(client.clone(), endpoints.clone(), repositories, leading.clone(), told));
     tokio::select! {
@@ -205,14 +207,14 @@ async fn serve(
     let read_api = async {
         let Some(address) = config.api_listen else { return Ok(()) };
         let listener = server::listen(address, "--api-listen").await?;
-        let (api, limits) = (ReadApi::new(caches.index), read_api::limits(delay));
+        let (api, limits) = (ReadApi::new(caches.index), server::Limits::brief(delay));
         server::serve(listener, serving.clone(), api, limits, shutdown.clone()).await
     };
     let hooks = endpoints.map(Hooks::new).transpose()?;
     let receiver = async {
         let (Some(address), Some(hooks)) = (config.receiver_listen, hooks) else { return Ok(()) };
         let listener = server::listen(address, "--receiver-listen").await?;
-        server::serve(listener, serving.clone(), hooks, receiver::limits(delay), shutdown.clone()).await
+        server::serve(listener, serving.clone(), hooks, server::Limits::brief(delay), shutdown.clone()).await
     };
     tokio::try_join!(webhook, read_api, receiver)?;
     Ok(())

@@ -22,7 +22,7 @@ use super::bucket::Bucket;
 use super::endpoints::{Endpoint, Endpoints};
 use super::proof::{self, Check};
 use crate::admission::review::Answer;
-use crate::admission::server::{Limits, Service};
+use crate::admission::server::Service;
 use crate::api::policy_repository::ReceiverType;
 use crate::git::shown;
 
@@ -35,19 +35,6 @@ const REFUSALS_AT_ONCE: u32 = 100;
 const BETWEEN_REFUSALS: Duration = Duration::from_millis(20);
 /// How often the log says that there were any.
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(10);
-
-/// The bounds of its server: forges send rarely and at once, and whoever does not is cut.
-#[must_use]
-pub fn limits(shutdown_delay: Duration) -> Limits {
-    Limits {
-        connections: 256,
-        first_request: Duration::from_secs(5),
-        idle: Duration::from_secs(10),
-        lifetime: Some(Duration::from_secs(30)),
-        shutdown_delay,
-        ..Limits::default()
-    }
-}
 
 /// Takes the requests of forges.
 pub struct Hooks {
@@ -83,6 +70,7 @@ impl Hooks {
     async fn receive(&self, name: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
         let endpoint = self.endpoints.get(name);
+        // why there is none stands in the condition of the repository
         let token = endpoint.as_ref().and_then(|endpoint| endpoint.token().ok().flatten());
         let type_ = endpoint.as_ref().map_or(ReceiverType::Generic, |endpoint| endpoint.spec.type_);
         let mut check = Check::new(type_, token.as_deref().unwrap_or(&self.nobodys));

@@ -17,7 +17,7 @@ mod proof;
 mod report;
 
 pub use endpoints::Endpoints;
-pub use hooks::{Hooks, limits};
+pub use hooks::Hooks;
 pub use report::report;
 
 /// Before the name of a `PolicyRepository` in the path of its endpoint.
