@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::read_api::{authorities, connect};
-use super::tenant::{Tenant, eventually};
+use super::tenant::{FLOOD, Tenant, eventually};
 use crate::admission::client::{Connection, Reply, handshake, trusting};
 use crate::cluster::command::run;
 use crate::cluster::controller::NAMESPACE;
@@ -326,9 +326,7 @@ async fn only_post_and_only_a_mebibyte_is_taken() {
 
 #[tokio::test]
 async fn a_flood_of_junk_is_refused_and_a_genuine_hook_gets_through_it() {
-    let team = team("generic", "token").await;
-    let receiver = team.connect_receiver().await;
-    drop(receiver);
+    let (_alone, team) = (FLOOD.lock().await, team("generic", "token").await);
     let trust = trusting(&authorities(&team).await, "http/1.1");
     let address = team.controller.receiver_url().strip_prefix("https://").unwrap().parse().unwrap();
     let junk = (0..20).map(|number| {
@@ -372,7 +370,7 @@ async fn a_flood_of_junk_is_refused_and_a_genuine_hook_gets_through_it() {
 
 #[tokio::test]
 async fn many_genuine_hooks_are_few_looks_and_the_last_one_is_not_lost() {
-    let team = team("generic", "token").await;
+    let (_alone, team) = (FLOOD.lock().await, team("generic", "token").await);
     let params = WatchParams::default().fields(&format!("metadata.name={}", team.name));
     let version = team.repositories().get(&team.name).await.unwrap().resource_version().unwrap();
     let (watched, start) = (team.repositories(), Instant::now());

@@ -11,7 +11,7 @@ use sekuire_policy::api::{
     Agent, PolicyLedger, PolicyRepository, PolicyRepositoryStatus, SigningKey, WorkspacePolicy, conditions, object_name,
 };
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::cluster::{Cluster, Controller, ControllerOptions, GitRepo, Signer};
 
@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
 static CONTROLLER: OnceCell<Controller> = OnceCell::const_new();
 static NEXT: AtomicU8 = AtomicU8::new(1);
+
+/// Held by whoever floods a server: what others still get is measured with one flood at a time.
+pub(super) static FLOOD: Mutex<()> = Mutex::const_new(());
 
 /// A platform team.
 pub(super) struct Tenant {
