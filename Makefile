@@ -24,5 +24,5 @@ generate: ## write crds/ from the Rust types, and docs/cli.md from the commands
 	@$(BUILD) --quiet && $(TARGET)/debug/sekuire crds --dir $(INTO)/crds && \
 	mkdir -p $(INTO)/docs && $(TARGET)/debug/sekuire manual > $(INTO)/docs/cli.md
 
-bench: ## measure decision and webhook, and print ratios
-	@cargo bench --locked
+bench: ## measure decision, webhook and the way from a push to what is enforced, and print ratios
+	@KUBEBUILDER_ASSETS=$$(tests/cluster/build.sh) && export KUBEBUILDER_ASSETS && cargo bench --locked --bench admission --bench push

@@ -13,6 +13,7 @@
 //! | `api` | the custom resources |
 //! | `admission` | the index of what is enforced, and the webhook that asks it |
 //! | `controller` | observe, plan, execute |
+//! | `receiver` | the endpoint at which a forge says that there is something new |
 //! | `cli` | the command line |
 
 pub mod policy;
@@ -27,3 +28,5 @@ pub mod cli;
 pub mod controller;
 #[cfg(feature = "operator")]
 pub mod git;
+#[cfg(feature = "operator")]
+pub mod receiver;

@@ -8,7 +8,6 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
@@ -22,26 +21,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::index::{Enforced, PolicyIndex};
 use super::review::Answer;
-use super::server::{Limits, Service};
+use super::server::Service;
 use crate::policy::{self, VerifiedPolicy};
 
 /// Documents that are being sent at a time, each of 256 KiB at most. Whoever comes then is told to come again.
 const MOST_SENT: usize = 32;
 /// A document is handed to its connection in pieces of this size, each when the reader has taken what came before.
 const PIECE: usize = 16 * 1024;
-
-/// The bounds of its server: readers ask rarely and briefly, and whoever does not read is cut.
-#[must_use]
-pub fn limits(shutdown_delay: Duration) -> Limits {
-    Limits {
-        connections: 256,
-        first_request: Duration::from_secs(5),
-        idle: Duration::from_secs(10),
-        lifetime: Some(Duration::from_secs(30)),
-        shutdown_delay,
-        ..Limits::default()
-    }
-}
 
 /// Answers readers out of the index.
 pub struct ReadApi {

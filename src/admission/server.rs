@@ -64,6 +64,21 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// For callers who come rarely, and for one short request: whoever takes longer is cut.
+    #[must_use]
+    pub fn brief(shutdown_delay: Duration) -> Limits {
+        Limits {
+            connections: 256,
+            first_request: Duration::from_secs(5),
+            idle: Duration::from_secs(10),
+            lifetime: Some(Duration::from_secs(30)),
+            shutdown_delay,
+            ..Limits::default()
+        }
+    }
+}
+
 /// Why a server could not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {

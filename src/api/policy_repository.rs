@@ -72,6 +72,9 @@ pub struct PolicyRepositorySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,6}(ms|s|m|h)){1,4}$"))]
     pub stale_after: Option<String>,
+    /// Whose word, that there is something new, has the repository looked at without waiting for the interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<WebhookReceiver>,
     /// True: look no more. What is enforced stays enforced, and is still put back when somebody edits it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
@@ -108,6 +111,50 @@ pub struct GitReference {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^[0-9a-f]{40}$"))]
     pub commit: Option<String>,
+}
+
+/// The endpoint `/hook/NAME` of this repository (`sekuire controller --receiver-listen`), at which a forge or a pipeline
+/// says that there is something new. It has the repository looked at, and nothing of what is sent is believed.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookReceiver {
+    /// How the sender proves who it is.
+    #[serde(rename = "type")]
+    pub type_: ReceiverType,
+    /// Secret whose key `token` holds what the sender proves that it knows.
+    pub secret_ref: SecretReference,
+}
+
+/// Who sends, and how it proves who it is.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReceiverType {
+    /// GitHub: HMAC-SHA256 of the body, in `X-Hub-Signature-256`.
+    Github,
+    /// GitLab: the token itself, in `X-Gitlab-Token`.
+    Gitlab,
+    /// Gitea and Forgejo: HMAC-SHA256 of the body, in `X-Gitea-Signature` or `X-Hub-Signature-256`.
+    Gitea,
+    /// Bitbucket Cloud and Data Center: HMAC-SHA256 of the body, in `X-Hub-Signature`.
+    Bitbucket,
+    /// Anything that sends the token itself, as `Authorization: Bearer`.
+    Generic,
+    /// Anything that signs: HMAC-SHA256 of the body, as `X-Signature: sha256=` and hexadecimal digits.
+    GenericHmac,
+}
+
+impl ReceiverType {
+    /// As it is written in the object.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ReceiverType::Github => "github",
+            ReceiverType::Gitlab => "gitlab",
+            ReceiverType::Gitea => "gitea",
+            ReceiverType::Bitbucket => "bitbucket",
+            ReceiverType::Generic => "generic",
+            ReceiverType::GenericHmac => "generic-hmac",
+        }
+    }
 }
 
 /// A Secret in the namespace of the controller.

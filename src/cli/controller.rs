@@ -40,6 +40,10 @@ pub struct Controller {
     /// Default: it is not served.
     #[arg(long, value_name = "ADDRESS")]
     api_listen: Option<SocketAddr>,
+    /// Address to serve the receiver on, over HTTPS with the webhook's certificate: where forges say that there is
+    /// something new, at /hook/REPOSITORY for every PolicyRepository with spec.receiver. Default: it is not served.
+    #[arg(long, value_name = "ADDRESS")]
+    receiver_listen: Option<SocketAddr>,
     /// URL at which the API server reaches the webhook. Default: the Service, see --webhook-service.
     #[arg(long, value_name = "URL")]
     webhook_url: Option<String>,
@@ -101,6 +105,7 @@ impl Controller {
             namespace: self.namespace,
             listen: self.webhook_listen,
             api_listen: self.api_listen,
+            receiver_listen: self.receiver_listen,
             webhook_url: self.webhook_url,
             webhook_service: self.webhook_service,
             tls,

@@ -16,13 +16,14 @@ use super::cluster;
 use crate::admission::certificates::{Certificates, SETTLE};
 use crate::admission::registration::{self, Registration, Target};
 use crate::admission::routes::Bodies;
-use crate::admission::{self, Files, Names, ReadApi, Routes, SECRET_NAME, SecretSource, Webhook, read_api, server};
+use crate::admission::{self, Files, Names, ReadApi, Routes, SECRET_NAME, SecretSource, Webhook, server};
 use crate::controller::caches::{self, Caches};
 use crate::controller::events::Events;
 use crate::controller::lead;
 use crate::controller::lease::{Election, Leading};
 use crate::controller::secrets::Secrets;
 use crate::git::{Git, Limits};
+use crate::receiver::{self, Endpoints, Hooks};
 
 /// How long the end may wait for the Lease to be given back.
 const RELEASE: Duration = Duration::from_secs(5);
@@ -58,6 +59,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address of the read API; `None`: it is not served.
     pub api_listen: Option<SocketAddr>,
+    /// Address of the receiver; `None`: it is not served.
+    pub receiver_listen: Option<SocketAddr>,
     /// URL of the webhook, where the API server does not reach it through a Service.
     pub webhook_url: Option<String>,
     /// Service of the webhook.
@@ -89,11 +92,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (election, leading) = Election::new(client.clone(), &config.namespace, &identity);
     let mut election = tokio::spawn(election.run(shutdown.clone()));
     tracing::info!(%identity, namespace = %config.namespace, version = env!("CARGO_PKG_VERSION"), "controller started");
-    tasks.spawn(lead_while_elected(client.clone(), git, secrets, caches.clone(), events.clone(), leading.clone()));
+    tasks.spawn(lead_while_elected(client.clone(), git, secrets.clone(), caches.clone(), events.clone(), leading.clone()));
+    let endpoints = config.receiver_listen.map(|_| Arc::new(Endpoints::new(secrets)));
+    if let Some(endpoints) = endpoints.clone() {
+        tasks.spawn(endpoints.follow(client.clone(), caches.repositories.clone()));
+    }
+    let (repositories, told) = (caches.repositories.clone(), events.clone());
+    tasks.spawn(receiver::report(client.clone(), endpoints.clone(), repositories, leading.clone(), told));
     tokio::select! {
         ended = tasks.join_next() => bail!("a task that runs for ever has ended: {ended:?}"),
         ended = &mut election => bail!("the election has ended: {ended:?}"),
-        served = serve(&config, client, &events, caches, leading, shutdown) => served?,
+        served = serve(&config, client, &events, caches, endpoints, leading, shutdown) => served?,
     }
     // it ends when the Lease is given back and nobody asks any more who leads
     tasks.shutdown().await;
@@ -156,12 +165,14 @@ async fn lead_while_elected(
     }
 }
 
-/// Serves admission, and the read API if it was asked for, until `shutdown`, with certificate and registration.
+/// Serves admission, and the read API and the receiver if they were asked for, until `shutdown`, with certificate and
+/// registration.
 async fn serve(
     config: &Config,
     client: Client,
     events: &Events,
     caches: Caches,
+    endpoints: Option<Arc<Endpoints>>,
     leading: Leading,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -193,10 +204,19 @@ async fn serve(
     let routes = Routes::new(webhook, serving.clone(), &Bodies::default());
     let limits = server::Limits { shutdown_delay: delay, ..server::Limits::default() };
     let webhook = server::serve(listener, serving.clone(), routes, limits, shutdown.clone());
-    let Some(address) = config.api_listen else { return Ok(webhook.await?) };
-    let listener = server::listen(address, "--api-listen").await?;
-    let read_api = server::serve(listener, serving, ReadApi::new(caches.index), read_api::limits(delay), shutdown);
-    tokio::try_join!(webhook, read_api)?;
+    let read_api = async {
+        let Some(address) = config.api_listen else { return Ok(()) };
+        let listener = server::listen(address, "--api-listen").await?;
+        let (api, limits) = (ReadApi::new(caches.index), server::Limits::brief(delay));
+        server::serve(listener, serving.clone(), api, limits, shutdown.clone()).await
+    };
+    let hooks = endpoints.map(Hooks::new).transpose()?;
+    let receiver = async {
+        let (Some(address), Some(hooks)) = (config.receiver_listen, hooks) else { return Ok(()) };
+        let listener = server::listen(address, "--receiver-listen").await?;
+        server::serve(listener, serving.clone(), hooks, server::Limits::brief(delay), shutdown.clone()).await
+    };
+    tokio::try_join!(webhook, read_api, receiver)?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
-use sekuire_policy::admission::read_api::{self, answer};
+use sekuire_policy::admission::read_api::answer;
 use sekuire_policy::admission::server::{self, Limits};
 use sekuire_policy::admission::{PolicyIndex, ReadApi};
 use serde_json::{Value, json};
@@ -203,7 +203,7 @@ fn large() -> Arc<PolicyIndex> {
 
 #[tokio::test]
 async fn a_large_document_arrives_whole_and_its_head_alone_when_asked_so() {
-    let api = Api::start(large(), read_api::limits(Duration::ZERO)).await;
+    let api = Api::start(large(), Limits::brief(Duration::ZERO)).await;
     let mut connection = api.open("http/1.1").await;
     let whole = connection.get(PATH).await.unwrap();
     assert_eq!(whole.json()["content"]["agent"]["capabilities"]["denied_tools"].as_array().unwrap().len(), 2000);
@@ -217,7 +217,7 @@ async fn a_large_document_arrives_whole_and_its_head_alone_when_asked_so() {
 
 #[tokio::test]
 async fn readers_that_do_not_read_have_others_come_again_at_once_and_are_cut() {
-    let limits = Limits { lifetime: Some(Duration::from_secs(6)), ..read_api::limits(Duration::ZERO) };
+    let limits = Limits { lifetime: Some(Duration::from_secs(6)), ..Limits::brief(Duration::ZERO) };
     let api = Api::start(large(), limits).await;
     let mut stuck = Vec::new();
     while stuck.len() < 64 {
@@ -250,7 +250,7 @@ async fn readers_that_do_not_read_have_others_come_again_at_once_and_are_cut() {
 
 #[tokio::test]
 async fn a_connection_that_grows_old_is_told_to_open_another() {
-    let limits = Limits { lifetime: Some(Duration::from_secs(4)), ..read_api::limits(Duration::ZERO) };
+    let limits = Limits { lifetime: Some(Duration::from_secs(4)), ..Limits::brief(Duration::ZERO) };
     let api = Api::start(world::index(1), limits).await;
     let mut connection = api.open("http/1.1").await;
     let mut asked = 0;

@@ -28,6 +28,7 @@ pub(crate) struct ControllerOptions {
     identity: String,
     kubeconfig: Option<PathBuf>,
     api: bool,
+    receiver: bool,
     flags: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -36,7 +37,8 @@ impl ControllerOptions {
     /// A replica whose name in the lease, and whose folder, is `identity`.
     pub(crate) fn new(identity: &str) -> ControllerOptions {
         let (flags, env) = (Vec::new(), Vec::new());
-        ControllerOptions { identity: identity.to_owned(), kubeconfig: None, api: false, flags, env }
+        let identity = identity.to_owned();
+        ControllerOptions { identity, kubeconfig: None, api: false, receiver: false, flags, env }
     }
 
     /// Other credentials than the administrator's, or another way to the API server.
@@ -48,6 +50,12 @@ impl ControllerOptions {
     /// With the read API.
     pub(crate) fn api(mut self) -> Self {
         self.api = true;
+        self
+    }
+
+    /// With the receiver.
+    pub(crate) fn receiver(mut self) -> Self {
+        self.receiver = true;
         self
     }
 
@@ -92,10 +100,12 @@ impl ControllerOptions {
         }
         let api = self.api.then(Port::reserve);
         args.extend(api.iter().map(|port| format!("--api-listen=127.0.0.1:{}", port.number())));
+        let receiver = self.receiver.then(Port::reserve);
+        args.extend(receiver.iter().map(|port| format!("--receiver-listen=127.0.0.1:{}", port.number())));
         args.extend(self.flags);
         let log = folder.join("log");
         let process = Process::start(&sekuire(), &args, &self.env, &log);
-        Controller { identity: self.identity, args, env: self.env, port, api, log, process }
+        Controller { identity: self.identity, args, env: self.env, port, api, receiver, log, process }
     }
 }
 
@@ -106,6 +116,7 @@ pub(crate) struct Controller {
     env: Vec<(String, String)>,
     port: Port,
     api: Option<Port>,
+    receiver: Option<Port>,
     log: PathBuf,
     process: Process,
 }
@@ -139,6 +150,11 @@ impl Controller {
     /// `https://127.0.0.1:…` of the read API, which it was started with.
     pub(crate) fn api_url(&self) -> String {
         format!("https://127.0.0.1:{}", self.api.as_ref().expect("started with it").number())
+    }
+
+    /// `https://127.0.0.1:…` of the receiver, which it was started with.
+    pub(crate) fn receiver_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.receiver.as_ref().expect("started with it").number())
     }
 
     /// Where it keeps its clones.

@@ -18,6 +18,7 @@
 pub(crate) mod command;
 pub(crate) mod controller;
 pub(crate) mod git;
+pub(crate) mod gitea;
 pub(crate) mod guard;
 mod pki;
 pub(crate) mod ports;

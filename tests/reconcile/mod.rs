@@ -2,10 +2,12 @@
 
 mod access;
 mod bad_input;
+mod forge;
 mod lifecycle;
 mod overrides;
 mod pull;
 mod read_api;
+mod receiver;
 mod resources;
 mod rotation;
 mod sdk;

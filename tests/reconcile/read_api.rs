@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use super::tenant::{Tenant, eventually};
+use super::tenant::{FLOOD, Tenant, eventually};
 use crate::admission::client::{Connection, Reply, handshake, trusting};
 use crate::cluster::command::{Ran, run};
 use crate::cluster::controller::sekuire;
@@ -33,7 +33,7 @@ fn address(url: &str) -> SocketAddr {
 }
 
 /// A connection to `url`, believed by what the API server believes.
-async fn connect(team: &Tenant, url: &str) -> Connection {
+pub(super) async fn connect(team: &Tenant, url: &str) -> Connection {
     Connection::open(address(url), "127.0.0.1", trusting(&authorities(team).await, "http/1.1")).await.unwrap()
 }
 
@@ -113,6 +113,7 @@ async fn a_policy_whose_key_is_revoked_is_no_longer_served() {
 
 #[tokio::test]
 async fn a_replica_that_does_not_lead_serves_too_and_a_flood_of_readers_does_not_reach_admission() {
+    let _alone = FLOOD.lock().await;
     let team = Tenant::with_files(async |team: &Tenant| {
         let tools: Vec<String> = (0..2000).map(|n| format!("tool_{n}_{}", "x".repeat(100))).collect();
         let rules = json!({"agent": {"capabilities": {"denied_tools": tools}}});

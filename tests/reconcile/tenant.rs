@@ -11,7 +11,7 @@ use sekuire_policy::api::{
     Agent, PolicyLedger, PolicyRepository, PolicyRepositoryStatus, SigningKey, WorkspacePolicy, conditions, object_name,
 };
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::cluster::{Cluster, Controller, ControllerOptions, GitRepo, Signer};
 
@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
 static CONTROLLER: OnceCell<Controller> = OnceCell::const_new();
 static NEXT: AtomicU8 = AtomicU8::new(1);
+
+/// Held by whoever floods a server: what others still get is measured with one flood at a time.
+pub(super) static FLOOD: Mutex<()> = Mutex::const_new(());
 
 /// A platform team.
 pub(super) struct Tenant {
@@ -38,7 +41,7 @@ impl Tenant {
     pub(super) async fn new() -> Tenant {
         let cluster = CLUSTER.get_or_init(Cluster::start).await;
         cluster.install_crds().await;
-        let controller = CONTROLLER.get_or_init(|| ControllerOptions::new("a").api().start(cluster)).await;
+        let controller = CONTROLLER.get_or_init(|| ControllerOptions::new("a").api().receiver().start(cluster)).await;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let tenant = Tenant {
             cluster,
