@@ -69,7 +69,7 @@ impl Verdict {
 
 /// Says what cannot be read as an agent; that is not compliant either.
 pub(super) fn tell_faults(found: &Agents) -> Outcome {
-    found.faults.iter().for_each(|fault| complain(&one_line(fault)));
+    found.faults.iter().for_each(|fault| complain(&one_line(&fault.message)));
     if found.faults.is_empty() { Outcome::Fine } else { Outcome::Refused }
 }
 

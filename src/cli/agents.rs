@@ -37,13 +37,21 @@ pub(super) struct NamedAgent {
     pub(super) manifest: Option<Value>,
 }
 
+/// What cannot be read as an agent.
+pub(super) struct AgentFault {
+    /// The file, and the line in it.
+    pub(super) origin: (String, u32),
+    /// Place, what is wrong, and what would be accepted.
+    pub(super) message: String,
+}
+
 /// What was found.
 #[derive(Default)]
 pub(super) struct Agents {
     /// The agents, in their order.
     pub(super) agents: Vec<NamedAgent>,
     /// What of it cannot be read as an agent, each with its place and what would be accepted.
-    pub(super) faults: Vec<String>,
+    pub(super) faults: Vec<AgentFault>,
     /// Labels `sekuire.ai/workspace` of `Namespace` manifests that were beside them.
     pub(super) namespaces: Vec<(String, String)>,
 }
@@ -70,14 +78,18 @@ pub(super) fn load(paths: &[PathBuf]) -> anyhow::Result<Agents> {
             let text = files::read_text(&file, MAX_FILE_BYTES)?;
             match vendor::parse(&text) {
                 Some(Ok(config)) => config.load(&file, &mut found),
-                Some(Err(e)) => found.faults.push(format!("{}: not a sekuire.yml: {e}", files::name(&file))),
+                Some(Err(e)) => {
+                    let name = files::name(&file);
+                    found.fault((&name, 1), format!("{name}: not a sekuire.yml: {e}"));
+                }
                 None => found.stream(&text, &files::name(&file)),
             }
         }
     }
     if found.agents.is_empty() && found.faults.is_empty() {
         let named: Vec<String> = paths.iter().map(|path| files::name(path)).collect();
-        found.faults.push(format!("no Agent of {API_VERSION} in {}", named.join(", ")));
+        let first = named.first().map_or("", String::as_str);
+        found.fault((first, 1), format!("no Agent of {API_VERSION} in {}", named.join(", ")));
     }
     Ok(found)
 }
@@ -103,6 +115,10 @@ fn documents(text: &str) -> Vec<(usize, String)> {
 }
 
 impl Agents {
+    fn fault(&mut self, (file, line): (&str, u32), message: String) {
+        self.faults.push(AgentFault { origin: (file.to_owned(), line), message });
+    }
+
     fn stream(&mut self, text: &str, file: &str) {
         let documents = documents(text);
         let several = documents.len() > 1;
@@ -116,10 +132,11 @@ impl Agents {
             // by way of YAML's own values, since these know of members that are there twice
             let parse = |text: &str| serde_yaml::from_str::<serde_yaml::Value>(text).and_then(serde_yaml::from_value);
             // again for the words of a fault, where the document stands in the file: they name lines
+            let origin = (file, u32::try_from(line).unwrap_or(u32::MAX));
             let value = parse(&document).or_else(|_| parse(&("\n".repeat(line - 1) + &document)));
             match value {
-                Ok(value) => self.object(value, &place, (file, u32::try_from(line).unwrap_or(u32::MAX))),
-                Err(e) => self.faults.push(format!("{place}: not YAML or JSON: {e}")),
+                Ok(value) => self.object(value, &place, origin),
+                Err(e) => self.fault(origin, format!("{place}: not YAML or JSON: {e}")),
             }
         }
     }
@@ -147,13 +164,13 @@ impl Agents {
             return;
         }
         if api_version != API_VERSION {
-            self.faults.push(format!("{place}: an Agent of {api_version:?}; this program knows {API_VERSION}"));
+            self.fault(origin, format!("{place}: an Agent of {api_version:?}; this program knows {API_VERSION}"));
             return;
         }
         let name = metadata("name").and_then(Value::as_str).map(str::to_owned);
         let generated = metadata("generateName").and_then(Value::as_str).map(|prefix| format!("{prefix}*"));
         let Some(name) = name.or(generated) else {
-            self.faults.push(format!("{place}: an Agent without metadata.name"));
+            self.fault(origin, format!("{place}: an Agent without metadata.name"));
             return;
         };
         let spec = value.get("spec").cloned().unwrap_or_default();
@@ -169,7 +186,7 @@ impl Agents {
             Err(e) => {
                 let path = e.path().to_string();
                 let path = if path == "." { String::new() } else { format!(".{path}") };
-                self.faults.push(format!("{place}: Agent {name}: spec{path}: {}", e.into_inner()));
+                self.fault(origin, format!("{place}: Agent {name}: spec{path}: {}", e.into_inner()));
             }
         }
     }

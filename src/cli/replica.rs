@@ -92,7 +92,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (election, leading) = Election::new(client.clone(), &config.namespace, &identity);
     let mut election = tokio::spawn(election.run(shutdown.clone()));
     tracing::info!(%identity, namespace = %config.namespace, version = env!("CARGO_PKG_VERSION"), "controller started");
-    tasks.spawn(lead_while_elected(client.clone(), git, secrets.clone(), caches.clone(), events.clone(), leading.clone()));
+    tasks.spawn(lead_while_elected(
+        client.clone(),
+        git,
+        secrets.clone(),
+        caches.clone(),
+        events.clone(),
+        leading.clone(),
+    ));
     let endpoints = config.receiver_listen.map(|_| Arc::new(Endpoints::new(secrets)));
     if let Some(endpoints) = endpoints.clone() {
         tasks.spawn(endpoints.follow(client.clone(), caches.repositories.clone()));

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::cluster::Cluster;
-use super::files;
+use super::cluster::{Cluster, ClusterArgs};
+use super::{files, time};
 use crate::api::{SigningKeySpec, SigningThresholdSpec};
 use crate::controller::keys;
 use crate::policy::{KeyRing, PublicKey, Threshold};
@@ -34,6 +35,25 @@ pub(super) struct Manifest<S> {
 #[derive(Serialize, Deserialize)]
 pub(super) struct Metadata {
     pub(super) name: String,
+}
+
+/// By which keys documents are judged, and as of when.
+#[derive(Args, Clone, Debug)]
+pub(super) struct JudgeArgs {
+    #[command(flatten)]
+    pub(super) trust: TrustArgs,
+    #[command(flatten)]
+    pub(super) cluster: ClusterArgs,
+    /// The time to verify at, as in RFC 3339. Default: now.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    now: Option<Timestamp>,
+}
+
+impl JudgeArgs {
+    /// The time to verify at.
+    pub(super) fn now(&self) -> Timestamp {
+        self.now.unwrap_or_else(Timestamp::now)
+    }
 }
 
 /// Which keys are trusted.
@@ -94,7 +114,11 @@ struct Trust {
 impl Trust {
     /// Takes what a file holds, or all files in a folder.
     fn add(&mut self, path: &Path) -> anyhow::Result<()> {
-        files::list(path, &["yaml", "yml", "json", "pub"], false)?.iter().try_for_each(|file| self.read(file))
+        let files = files::list(path, &["yaml", "yml", "json", "pub"], false)?;
+        if files.is_empty() {
+            bail!("there are no keys in {}: expected files named *.yaml, *.yml, *.json or *.pub", files::name(path));
+        }
+        files.iter().try_for_each(|file| self.read(file))
     }
 
     fn read(&mut self, path: &Path) -> anyhow::Result<()> {

@@ -384,7 +384,8 @@ fn agents_that_would_newly_be_refused_are_named_and_fail_only_when_told() {
         "apiVersion: sekuire.ai/v1alpha1\nkind: Agent\nmetadata: {name: b}\nspec: {model: 1}\n",
     );
     let ended = gate.run(&arguments);
-    assert_eq!((ended.code, ended.err.contains("bad.yaml: Agent b: spec.model")), (1, true), "{}", ended.err);
+    assert_eq!((ended.code, ended.out.contains("bad.yaml: Agent b: spec.model")), (1, true), "{}", ended.out);
+    assert!(ended.out.contains("agents/payments/bad.yaml:1: AgentMalformed"), "{}", ended.out);
 }
 
 #[test]

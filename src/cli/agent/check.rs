@@ -14,6 +14,7 @@ use std::sync::Arc;
   helm template ./chart | sekuire agent check - --workspace ws_payments
   sekuire agent check sekuire.yml --policy main:policies/payments.json --trust keys/ --output json
 
+Lengths, and rules between fields of an Agent, are checked by the API server alone.
 Exit code 1: an agent is refused, is no valid Agent, or the policy does not verify.
 JSON: a list, one object an agent, with name, namespace, file, allowed, policy {policy_id, workspace_id, version, hash,
 signing_key_id, commit}, violations [{rule, field, value, policyPath, message}] and warnings.")]
@@ -62,6 +63,8 @@ impl Check {
             Ok(one) => one,
             Err(Unfit::Refused(why)) => {
                 complain(&why);
+                // a list is what programs expect
+                self.output.print(&verdicts, |_| String::new())?;
                 return Ok(Outcome::Refused);
             }
             Err(Unfit::Other(e)) => return Err(e),

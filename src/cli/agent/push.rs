@@ -77,11 +77,13 @@ impl Push {
             complain("nothing was applied");
             return Ok(Outcome::Refused);
         }
-        self.apply(&cluster, &found.agents)
+        // the cluster checks more, such as lengths: what it would refuse is seen before anything is applied
+        let tried = self.apply(&cluster, &found.agents, true)?;
+        if self.dry_run || tried != Outcome::Fine { Ok(tried) } else { self.apply(&cluster, &found.agents, false) }
     }
 
-    fn apply(&self, cluster: &Cluster, agents: &[NamedAgent]) -> anyhow::Result<Outcome> {
-        let params = PatchParams { dry_run: self.dry_run, ..PatchParams::apply(FIELD_MANAGER) };
+    fn apply(&self, cluster: &Cluster, agents: &[NamedAgent], dry_run: bool) -> anyhow::Result<Outcome> {
+        let params = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER) };
         for (done, agent) in agents.iter().enumerate() {
             let namespace = agent.namespace.as_deref().unwrap_or(&self.namespace);
             let api: Api<api::Agent> = Api::namespaced(cluster.client(), namespace);
@@ -89,13 +91,14 @@ impl Push {
             let patched = cluster.try_ask(&format!("applying {namespace}/{}", agent.name), async {
                 api.patch(&agent.name, &params, &Patch::Apply(manifest)).await
             });
-            let (applied, of) = (format!("{done} of {} agents were applied before", agents.len()), agent.name.as_str());
+            let before = if dry_run { 0 } else { done };
+            let (applied, of) = (format!("{before} of {} agents were applied", agents.len()), agent.name.as_str());
             match patched {
-                Ok(object) => emit(&format!(
-                    "{} {namespace}/{}\n",
-                    if self.dry_run { "would apply" } else { "applied" },
-                    object.name_any()
-                ))?,
+                Ok(_) if dry_run && !self.dry_run => {}
+                Ok(object) => {
+                    let what = if dry_run { "would apply" } else { "applied" };
+                    emit(&format!("{what} {namespace}/{}\n", object.name_any()))?;
+                }
                 Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 401 => {
                     complain(&format!("{}\n{of} was not applied; {applied}", status.message));
                     return Ok(Outcome::Refused);

@@ -105,7 +105,10 @@ impl Config {
             let name = parts.name.clone();
             match parts.read(file) {
                 Ok(agent) => into.agents.push(agent),
-                Err(e) => into.faults.push(format!("{}: agent {name}: {e:#}", files::name(file))),
+                Err(e) => {
+                    let file = files::name(file);
+                    into.fault((&file, 1), format!("{file}: agent {name}: {e:#}"));
+                }
             }
         }
     }

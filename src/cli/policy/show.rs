@@ -3,16 +3,15 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cli::cluster::{ClusterArgs, LazyCluster};
+use crate::cli::cluster::LazyCluster;
 use crate::cli::documents::{DocumentArgs, Judged, find, judge, warn_of_ends};
 use crate::cli::output::Output;
 use crate::cli::source::Source;
 use crate::cli::terminal::Style;
-use crate::cli::trust::TrustArgs;
-use crate::cli::{Outcome, complain, time};
+use crate::cli::trust::JudgeArgs;
+use crate::cli::{Outcome, complain};
 use crate::git::one_line;
 use crate::policy::Reason;
 use crate::policy::summary::{Statement, describe};
@@ -33,12 +32,7 @@ pub(in crate::cli) struct Show {
     #[command(flatten)]
     documents: DocumentArgs,
     #[command(flatten)]
-    trust: TrustArgs,
-    #[command(flatten)]
-    cluster: ClusterArgs,
-    /// The time to verify at, as in RFC 3339. Default: now.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    now: Option<Timestamp>,
+    by: JudgeArgs,
     #[command(flatten)]
     output: Output,
 }
@@ -78,11 +72,11 @@ const MEMBERS: [&str; 10] = [
 impl Show {
     pub(in crate::cli) fn run(self) -> anyhow::Result<Outcome> {
         let sources = self.documents.sources()?;
-        let now = self.now.unwrap_or_else(Timestamp::now);
-        let cluster = LazyCluster::new(&self.cluster);
+        let now = self.by.now();
+        let cluster = LazyCluster::new(&self.by.cluster);
         let of_cluster = sources.iter().any(|source| matches!(source, Source::Cluster { .. }));
-        let verifies = self.trust.is_given() || self.cluster.is_given() || of_cluster;
-        let keys = verifies.then(|| self.trust.ring(|| cluster.get())).transpose()?;
+        let verifies = self.by.trust.is_given() || self.by.cluster.is_given() || of_cluster;
+        let keys = verifies.then(|| self.by.trust.ring(|| cluster.get())).transpose()?;
         let mut outcome = Outcome::Fine;
         let found = find(&sources, &cluster, now, |e| {
             complain(&format!("{e:#}"));

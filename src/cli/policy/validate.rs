@@ -11,12 +11,12 @@ use serde::Serialize;
 use crate::admission::index::Enforced;
 use crate::cli::agent::{self, decide_on, tell_faults};
 use crate::cli::agents::{self, Agents};
-use crate::cli::cluster::{ClusterArgs, LazyCluster};
+use crate::cli::cluster::LazyCluster;
 use crate::cli::documents::{DocumentArgs, Judged, find, judge, warn_of_ends};
 use crate::cli::output::Output;
 use crate::cli::terminal::Style;
-use crate::cli::trust::TrustArgs;
-use crate::cli::{Outcome, complain, time};
+use crate::cli::trust::JudgeArgs;
+use crate::cli::{Outcome, complain};
 use crate::git::one_line;
 use crate::policy::{Check, Reason, Refusal, Status, VerifiedPolicy};
 
@@ -42,12 +42,7 @@ pub(in crate::cli) struct Validate {
     #[arg(long = "agent", value_name = "FILE")]
     agents: Vec<PathBuf>,
     #[command(flatten)]
-    trust: TrustArgs,
-    #[command(flatten)]
-    cluster: ClusterArgs,
-    /// The time to verify at, as in RFC 3339. Default: now.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    now: Option<Timestamp>,
+    by: JudgeArgs,
     #[command(flatten)]
     output: Output,
 }
@@ -81,9 +76,9 @@ enum CheckResult {
 impl Validate {
     pub(in crate::cli) fn run(self) -> anyhow::Result<Outcome> {
         let sources = self.documents.sources()?;
-        let cluster = LazyCluster::new(&self.cluster);
-        let keys = self.trust.ring(|| cluster.get())?;
-        let now = self.now.unwrap_or_else(Timestamp::now);
+        let cluster = LazyCluster::new(&self.by.cluster);
+        let keys = self.by.trust.ring(|| cluster.get())?;
+        let now = self.by.now();
         let agents = if self.agents.is_empty() { None } else { Some(agents::load(&self.agents)?) };
         let mut outcome = agents.as_ref().map_or(Outcome::Fine, tell_faults);
         let found = find(&sources, &cluster, now, |e| {

@@ -11,7 +11,7 @@ use super::report::{AGENT_NEWLY_REFUSED, Finding, Level};
 use crate::admission::index::Enforced;
 use crate::api::{Agent, WORKSPACE_LABEL};
 use crate::cli::agent::{Verdict, decide_on};
-use crate::cli::agents::{self, NamedAgent};
+use crate::cli::agents::{self, AgentFault, NamedAgent};
 use crate::cli::cluster::Cluster;
 use crate::cli::warn;
 use crate::git::one_line;
@@ -25,7 +25,7 @@ pub(super) struct Member {
 
 /// The agents of manifests, and what of these cannot be read. An agent's workspace is that of its namespace, if a manifest
 /// of that is among them, or the one that the agent names.
-pub(super) fn of_files(paths: &[PathBuf]) -> anyhow::Result<(Vec<Member>, Vec<String>)> {
+pub(super) fn of_files(paths: &[PathBuf]) -> anyhow::Result<(Vec<Member>, Vec<AgentFault>)> {
     if paths.is_empty() {
         return Ok((Vec::new(), Vec::new()));
     }

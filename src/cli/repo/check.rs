@@ -13,14 +13,14 @@ use super::formats::Form;
 use super::report::{Finding, Level, Report};
 use crate::admission::index::PolicyIndex;
 use crate::api::{PolicyRepository, PolicyRepositorySpec};
+use crate::cli::agents::AgentFault;
 use crate::cli::checkout::Checkout;
-use crate::cli::cluster::{Cluster, ClusterArgs, LazyCluster};
+use crate::cli::cluster::{Cluster, LazyCluster};
 use crate::cli::documents::warn_of_ends;
 use crate::cli::terminal::Style;
-use crate::cli::trust::TrustArgs;
-use crate::cli::{Outcome, Usage, complain, emit, files, time, warn};
+use crate::cli::trust::JudgeArgs;
+use crate::cli::{Outcome, Usage, emit, files, warn};
 use crate::controller::observe::Ownership;
-use crate::git::one_line;
 use crate::policy::Reason;
 
 /// Check a repository of policies as the controller would, and a change to it before it is merged.
@@ -70,12 +70,7 @@ pub(in crate::cli) struct Check {
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
-    trust: TrustArgs,
-    #[command(flatten)]
-    cluster: ClusterArgs,
-    /// The time to verify at, as in RFC 3339. Default: now.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    now: Option<Timestamp>,
+    by: JudgeArgs,
     /// Form of the output. `github`: annotations of GitHub Actions.
     #[arg(long = "output", short = 'o', value_enum, default_value_t = Form::Text, value_name = "FORM")]
     output: Form,
@@ -108,8 +103,8 @@ const MAX_MANIFEST_BYTES: usize = 1024 * 1024;
 
 impl Check {
     pub(in crate::cli) fn run(self) -> anyhow::Result<Outcome> {
-        let now = self.now.unwrap_or_else(Timestamp::now);
-        let lazy = LazyCluster::new(&self.cluster);
+        let now = self.by.now();
+        let lazy = LazyCluster::new(&self.by.cluster);
         let cluster = self.ask_cluster.then(|| lazy.get()).transpose()?;
         anyhow::ensure!(
             self.dir.is_dir(),
@@ -129,7 +124,7 @@ impl Check {
             (Some(checkout), Some(base)) => Some(Base { id: checkout.id(base)?, pushed: self.push }),
             _ => None,
         };
-        let keys = self.trust.ring(|| lazy.get())?;
+        let keys = self.by.trust.ring(|| lazy.get())?;
         let contents = Contents::read(checkout.as_ref(), &self.dir, path, base.as_ref())?;
         let ground = Ground {
             contents: &contents,
@@ -146,14 +141,9 @@ impl Check {
         if contents.unrelated {
             found.findings.insert(0, self.rewritten());
         }
-        let (mut members, faults) = agents::of_files(&self.agents)?;
-        if let Some(cluster) = cluster {
-            members.extend(agents::of_cluster(cluster)?);
-        }
-        faults.iter().for_each(|fault| complain(&one_line(fault)));
-        let report = self.report(found, &members, checkout.as_ref(), now);
+        let report = self.report(found, self.agents(cluster)?, checkout.as_ref(), now);
         emit(&self.output.of(&report, Style::of_stdout())?)?;
-        let refused = report.count(Level::Error) > 0 || !faults.is_empty();
+        let refused = report.count(Level::Error) > 0;
         Ok(if refused { Outcome::Refused } else { Outcome::Fine })
     }
 
@@ -214,16 +204,36 @@ impl Check {
         Finding::new(Level::Error, Reason::HistoryRewritten, None, message)
     }
 
-    fn report(&self, found: Found, members: &[Member], checkout: Option<&Checkout>, now: Timestamp) -> Report {
+    /// The agents of files and cluster, and what of the files cannot be read as one.
+    fn agents(&self, cluster: Option<&Cluster>) -> anyhow::Result<(Vec<Member>, Vec<AgentFault>)> {
+        let (mut members, faults) = agents::of_files(&self.agents)?;
+        if let Some(cluster) = cluster {
+            members.extend(agents::of_cluster(cluster)?);
+        }
+        Ok((members, faults))
+    }
+
+    fn report(
+        &self,
+        found: Found,
+        (members, faults): (Vec<Member>, Vec<AgentFault>),
+        checkout: Option<&Checkout>,
+        now: Timestamp,
+    ) -> Report {
         let Found { documents, mut findings, workspaces } = found;
+        let named = |file: &str| {
+            let in_checkout = checkout.and_then(|checkout| checkout.path_of(Path::new(file)).ok());
+            in_checkout.unwrap_or_else(|| file.to_owned())
+        };
+        for AgentFault { origin: (file, line), message } in faults {
+            findings.push(Finding::of_agent(named(&file), line, message));
+        }
         let level = if self.strict { Level::Error } else { Level::Warning };
         let mut newly_refused = Vec::new();
         for member in members {
             let policies = workspaces.get(member.workspace());
             let Some(verdict) = policies.and_then(|policies| member.newly_refused(policies, now)) else { continue };
-            let in_checkout = |file: &str| checkout.and_then(|checkout| checkout.path_of(Path::new(file)).ok());
-            let file = member.file().map(|file| in_checkout(file).unwrap_or_else(|| file.to_owned()));
-            findings.push(member.finding(&verdict, level, file));
+            findings.push(member.finding(&verdict, level, member.file().map(named)));
             newly_refused.push(verdict);
         }
         Report { documents, findings, newly_refused }

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 use serde_json::{Value, json};
 
-use super::report::{AGENT_NEWLY_REFUSED, DocumentResult, Finding, Level, Report};
+use super::report::{AGENT_MALFORMED, AGENT_NEWLY_REFUSED, DocumentResult, Finding, Level, Report};
 use crate::cli::agent;
 use crate::cli::output::{columns, counted};
 use crate::cli::terminal::Style;
@@ -124,6 +124,7 @@ fn sarif(report: &Report) -> Value {
 fn meaning(reason: &str) -> &'static str {
     match reason.parse::<Reason>() {
         Ok(reason) => reason.meaning(),
+        Err(_) if reason == AGENT_MALFORMED => "What is to be an Agent cannot be read as one.",
         Err(_) => "An agent that complies now would not comply with the change.",
     }
 }

@@ -73,11 +73,14 @@ impl Level {
 /// The reason of a finding that speaks of an agent.
 pub(super) const AGENT_NEWLY_REFUSED: &str = "AgentNewlyRefused";
 
+/// The reason of a finding for what is no valid agent.
+pub(super) const AGENT_MALFORMED: &str = "AgentMalformed";
+
 /// Something that is wrong, and where.
 #[derive(Serialize)]
 pub(super) struct Finding {
     pub(super) level: Level,
-    /// One of the closed set of reasons, or `AgentNewlyRefused`.
+    /// One of the closed set of reasons of documents, `AgentNewlyRefused` or `AgentMalformed`.
     pub(super) reason: &'static str,
     /// Path from the root of the repository; none for the repository as a whole.
     pub(super) file: Option<String>,
@@ -89,6 +92,14 @@ pub(super) struct Finding {
 impl Finding {
     pub(super) fn new(level: Level, reason: Reason, file: Option<String>, message: String) -> Finding {
         Finding { level, reason: reason.as_str(), file, line: None, column: None, message }
+    }
+}
+
+impl Finding {
+    /// For what is no valid agent.
+    pub(super) fn of_agent(file: String, line: u32, message: String) -> Finding {
+        let (line, column) = (Some(line), None);
+        Finding { level: Level::Error, reason: AGENT_MALFORMED, file: Some(file), line, column, message }
     }
 }
 
