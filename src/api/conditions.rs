@@ -58,7 +58,8 @@ pub fn whole_seconds(time: Timestamp) -> Timestamp {
 
 /// The conditions that this controller writes. Others on the same object are somebody else's: server-side apply keeps
 /// them, so a status that differs by them alone must not be written again and again.
-const OURS: [&str; 7] = ["Ready", "Reconciling", "Stalled", "Stale", EXPIRING, "Verified", "Enforced"];
+const OURS: [&str; 8] =
+    ["Ready", "Reconciling", "Stalled", "Stale", EXPIRING, "SourceVerified", "Verified", "Enforced"];
 
 /// There while a key or a policy is near its end. `Ready` stays True.
 pub const EXPIRING: &str = "Expiring";

@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::git::Reference;
+use crate::git::{Reference, Signed};
 
 /// A Git repository of signed policy documents to watch. Whoever can write to it may propose policies; only what a
 /// trusted SigningKey signed takes effect, and nothing that is committed there can weaken or withdraw a policy without
@@ -30,6 +30,11 @@ use crate::git::Reference;
     printcolumn(name = "Revision", type_ = "string", priority = 1, json_path = ".status.lastAppliedRevision")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.verify) || !has(self.verify.mode) || self.verify.mode != 'Tag' || \
+                            has(self.ref) && (has(self.ref.tag) || has(self.ref.semver))")
+        .message("verify.mode Tag is for signed tags: set ref.tag or ref.semver, or use mode Head, which looks at the commit")
+)]
 pub struct PolicyRepositorySpec {
     /// URL of the repository: `https://…` or `ssh://…`. It must not hold a user name with password. `file://…` and
     /// `http://…` only work where the controller was started with --allow-insecure-git-urls (tests, the demo).
@@ -58,6 +63,10 @@ pub struct PolicyRepositorySpec {
     /// `address` (`http://host:port`), and `username` and `password` if the proxy wants them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_secret_ref: Option<SecretReference>,
+    /// Signatures of commits or tags, as a second line of defence: without one that counts nothing of a commit is read.
+    /// Absent: only the signatures in the documents count, as they always do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verification>,
     /// How often to look for new commits, such as `30s`, `1m` or `1h30m`; a little jitter is added. At least 1s; default
     /// `1m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,6 +166,36 @@ impl ReceiverType {
     }
 }
 
+/// Who has to have signed what is read.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.secretRef) ? has(self.mode) : !has(self.mode) || self.mode == 'None'")
+        .message("verify takes both: mode (None, Head or Tag), and secretRef with the keys; mode None needs no secretRef")
+)]
+pub struct Verification {
+    /// `Head`: the commit that is read must be signed by one of the keys, and with it all before it. `Tag`: the annotated
+    /// tag must be. `None`: neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<VerificationMode>,
+    /// Secret with the public keys, in the namespace of the controller: members named `…allowed_signers` (as OpenSSH
+    /// writes such a file), `….pub` (SSH public keys, one a line) and `….asc` (OpenPGP public keys, armoured). A change of
+    /// it is used at once, also for the commit that was read last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretReference>,
+}
+
+/// What has to be signed.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerificationMode {
+    /// Nothing.
+    None,
+    /// The commit.
+    Head,
+    /// The tag.
+    Tag,
+}
+
 /// A Secret in the namespace of the controller.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 pub struct SecretReference {
@@ -172,7 +211,8 @@ pub struct PolicyRepositoryStatus {
     /// The generation that the status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready` always; `Reconciling`, `Stalled` and `Stale` only while true.
+    /// `Ready` always; `Reconciling`, `Stalled` and `Stale` only while true; `SourceVerified`, which names the signer, if
+    /// `spec.verify` asks for one and the last look got that far.
     #[serde(default, deserialize_with = "super::sent::readable")]
     #[schemars(schema_with = "super::crds::conditions")]
     pub conditions: Vec<Condition>,
@@ -303,6 +343,15 @@ impl PolicyRepositorySpec {
             GitReference { tag: Some(tag), .. } => Reference::Tag(tag),
             GitReference { branch: Some(branch), .. } => Reference::Branch(branch),
             _ => Reference::Default,
+        }
+    }
+
+    /// What has to be signed, if anything has to be.
+    pub fn signed(&self) -> Option<Signed> {
+        match self.verify.as_ref()?.mode? {
+            VerificationMode::None => None,
+            VerificationMode::Head => Some(Signed::Commit),
+            VerificationMode::Tag => Some(Signed::Tag),
         }
     }
 

@@ -18,6 +18,7 @@ pub struct Credentials {
     secrets: Secrets,
     login: Option<Followed>,
     proxy: Option<Followed>,
+    keys: Option<Followed>,
 }
 
 struct Followed {
@@ -28,7 +29,7 @@ struct Followed {
 impl Credentials {
     /// Of a repository that names none yet.
     pub fn new(secrets: Secrets) -> Self {
-        Credentials { secrets, login: None, proxy: None }
+        Credentials { secrets, login: None, proxy: None, keys: None }
     }
 
     /// How the repository is reached, as its Secrets say now.
@@ -45,11 +46,27 @@ impl Credentials {
         access::access(&spec.url, login.as_ref(), proxy.as_ref())
     }
 
+    /// The Secret with the keys that commits or tags have to be signed with; `None`: they need not be.
+    ///
+    /// # Errors
+    /// A sentence, if there are no keys although some are asked for.
+    pub async fn signature_keys(&mut self, spec: &PolicyRepositorySpec) -> Result<Option<Named>, String> {
+        let secret = spec.verify.as_ref().and_then(|verify| verify.secret_ref.as_ref());
+        let asked = spec.signed().is_some();
+        self.keys = follow(&self.secrets, self.keys.take(), secret.filter(|_| asked));
+        let read = read(self.keys.as_mut(), "spec.verify.secretRef", self.secrets.namespace());
+        match read.await.map_err(|error| error.to_string())? {
+            None if asked => Err("spec.verify.secretRef names no Secret with keys".to_owned()),
+            named => Ok(named),
+        }
+    }
+
     /// Resolves when one of them is no longer as it was when it was asked for.
     pub async fn changed(&mut self) {
         tokio::select! {
             () = changed(self.login.as_mut()) => {}
             () = changed(self.proxy.as_mut()) => {}
+            () = changed(self.keys.as_mut()) => {}
         }
     }
 }

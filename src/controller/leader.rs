@@ -35,7 +35,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub struct Observation {
     /// Its documents.
     pub candidates: HashMap<String, Vec<Candidate>>,
-    /// Whether the tip was looked at. If its history was rewritten, only what was accepted before is here.
+    /// Whether the tip was read. If it was not accepted (not signed, history rewritten), only what was accepted before is
+    /// here.
     pub whole: bool,
 }
 

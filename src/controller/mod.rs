@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::api::FIELD_MANAGER;
 
+pub mod accept;
 pub mod access;
 pub mod caches;
 pub mod candidate;

@@ -54,13 +54,16 @@ pub struct Seen {
     pub unplanned: Vec<Finding>,
 }
 
-/// The files to verify: all that are listed; of a rewritten history only those of marked commits, which were accepted
-/// once and may have to be put back.
-pub fn files(snapshot: &Snapshot, rewritten: bool) -> Vec<&File> {
+/// Leaves nothing of a snapshot but what is in marked commits, which were accepted once and may have to be put back: the
+/// tip is not to be read.
+pub fn only_marked(snapshot: &mut Snapshot) {
+    snapshot.commits.clear();
+    snapshot.tip_files.clear();
+}
+
+/// The files to verify: all that are listed.
+pub fn files(snapshot: &Snapshot) -> Vec<&File> {
     let also = snapshot.also.iter().flat_map(|commit| &commit.files);
-    if rewritten {
-        return also.collect();
-    }
     also.chain(snapshot.commits.iter().flat_map(|commit| &commit.files)).chain(&snapshot.tip_files).collect()
 }
 
@@ -101,13 +104,11 @@ impl Seen {
             builder.commit(&commit.id, &commit.files, order, false);
             order += 1;
         }
-        if snapshot.ancestry != crate::git::Ancestry::Rewritten {
-            for commit in &snapshot.commits {
-                builder.commit(&commit.id, &commit.files, order, false);
-                order += 1;
-            }
-            builder.commit(&snapshot.tip, &snapshot.tip_files, order, true);
+        for commit in &snapshot.commits {
+            builder.commit(&commit.id, &commit.files, order, false);
+            order += 1;
         }
+        builder.commit(&snapshot.tip, &snapshot.tip_files, order, true);
         builder.seen
     }
 

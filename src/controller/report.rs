@@ -20,6 +20,9 @@ const LISTED: usize = 50;
 /// Longest message of a refused document in a status.
 const LONGEST_MESSAGE: usize = 512;
 
+/// The reason of a repository whose commits or tags are not signed as its spec asks.
+const SIGNATURE_INVALID: &str = "InvalidCommitSignature";
+
 /// A document at the tip and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -81,6 +84,13 @@ impl Fault {
         Fault { reason: "HistoryRewritten", message, kind: Kind::Permanent }
     }
 
+    /// No signature that counts is on what was read. `waits`: for a Secret that is not there yet.
+    pub fn signature(message: &str, waits: bool) -> Fault {
+        let kind = if waits { Kind::Transient } else { Kind::Permanent };
+        let message = format!("{message}. Nothing of it is read; what is enforced stays");
+        Fault { reason: SIGNATURE_INVALID, message, kind }
+    }
+
     /// A workspace could not be written.
     pub fn workspace(error: &WorkspaceError) -> Fault {
         Fault { reason: "Failed", message: error.to_string(), kind: Kind::Transient }
@@ -105,6 +115,8 @@ pub struct Look {
     pub findings: Option<Vec<Finding>>,
     /// Why it did not succeed.
     pub fault: Option<Fault>,
+    /// What of the revision was signed by whom, in a sentence.
+    pub signer: Option<String>,
     /// Whether the revision was worked through.
     pub applied: bool,
     /// Where on a branch that was.
@@ -157,6 +169,7 @@ pub fn status(
     }
     let mut new = new_conditions(look, &status);
     new.extend(look.stale_since.map(stale));
+    new.extend(source_verified(look));
     status.conditions = conditions::merge(&previous.conditions, &new, generation, now);
     status
 }
@@ -175,6 +188,13 @@ fn new_conditions(look: &Look, status: &PolicyRepositoryStatus) -> Vec<NewCondit
             vec![ready, progress]
         }
     }
+}
+
+/// Flux's condition for signatures of commits and tags.
+fn source_verified(look: &Look) -> Option<NewCondition> {
+    let refused = look.fault.as_ref().filter(|fault| fault.reason == SIGNATURE_INVALID);
+    let refused = refused.map(|fault| NewCondition::new("SourceVerified", false, fault.reason, &fault.message));
+    refused.or_else(|| look.signer.as_ref().map(|by| NewCondition::new("SourceVerified", true, "Succeeded", by)))
 }
 
 fn stale(since: Timestamp) -> NewCondition {

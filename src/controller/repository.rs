@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _};
 
+use super::accept::{Accepted, accept};
 use super::candidate::Candidate;
 use super::credentials::Credentials;
 use super::documents::Documents;
@@ -21,7 +22,7 @@ use super::retry::{jittered, pause};
 use super::secrets::Secrets;
 use crate::api::policy_repository::Cursor;
 use crate::api::{ACCEPT_REWIND, PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT, conditions};
-use crate::git::{Ancestry, Git, GitError, Reference, Request, Snapshot};
+use crate::git::{Git, GitError, Reference, Request, Snapshot};
 use crate::policy::Reason;
 
 /// Workspaces that are written at the same time.
@@ -132,47 +133,40 @@ impl Worker {
         let cursor = repository.status.as_ref().and_then(|status| status.cursor.clone());
         let cursor = cursor
             .filter(|cursor| Some(&cursor.branch) == branch(repository).as_ref() && cursor.url == repository.spec.url);
+        let keys = match self.credentials.signature_keys(&repository.spec).await {
+            Ok(keys) => keys,
+            Err(why) => return Look { fault: Some(Fault::signature(&why, true)), ..Look::default() },
+        };
         let mut snapshot = match self.snapshot(repository, cursor.as_ref(), cause).await {
             Ok(snapshot) => snapshot,
             Err(error) => return Look { fault: Some(Fault::git(&error)), ..Look::default() },
         };
-        let revision = super::revision(&snapshot.reference, &snapshot.tip);
-        let word = match snapshot.ancestry {
-            Ancestry::Rewritten => report::accepts_rewind(repository, &snapshot.tip),
-            _ => Ok(false),
-        };
-        let rewound = word == Ok(true);
-        if rewound {
-            tracing::warn!(repository = %repository.name_any(), commit = %snapshot.tip, "rewind accepted, as an administrator asked");
-            snapshot.ancestry = Ancestry::FirstSight;
-        }
-        let rewritten = snapshot.ancestry == Ancestry::Rewritten;
-        let keys = self.leader.index.keys();
-        let files = observe::files(&snapshot, rewritten);
-        let judged = self.documents.judge(&self.git, &key(repository), &files, &keys, Timestamp::now()).await;
-        if let Err(error) = judged {
-            return Look { revision: Some(revision), fault: Some(Fault::git(&error)), ..Look::default() };
-        }
         let mut look = Look {
-            revision: Some(revision),
+            revision: Some(super::revision(&snapshot.reference, &snapshot.tip)),
             path_exists: snapshot.path_exists,
             skipped: snapshot.skipped,
             ..Look::default()
         };
-        if rewritten {
-            let last = cursor.as_ref().map_or("", |cursor| cursor.commit.as_str());
-            look.fault = Some(Fault::rewritten(&snapshot.tip, last, word.err().as_deref()));
-            if self.seen.is_some() {
-                // what was seen before the rewrite still stands
-                return look;
-            }
+        let accepted = accept(repository, cursor.as_ref(), &snapshot, keys, &mut look).await;
+        if accepted == Accepted::No {
+            observe::only_marked(&mut snapshot);
+        }
+        let ring = self.leader.index.keys();
+        let files = observe::files(&snapshot);
+        let judged = self.documents.judge(&self.git, &key(repository), &files, &ring, Timestamp::now()).await;
+        if let Err(error) = judged {
+            return Look { revision: look.revision, fault: Some(Fault::git(&error)), ..Look::default() };
+        }
+        if accepted == Accepted::No && self.seen.is_some() {
+            // what was seen before still stands
+            return look;
         }
         let owned = observe::Ownership::of(&repository.spec, self.leader.repositories());
         let name = repository.name_any();
         let seen = Seen::new(&name, &snapshot, &self.documents, &owned, self.seen.as_ref(), &self.leader.index);
-        let failure = self.reconcile_all(&name, seen, !rewritten).await;
+        let failure = self.reconcile_all(&name, seen, accepted != Accepted::No).await;
         self.documents.end_pass(&snapshot.tip_files);
-        if rewritten {
+        if accepted == Accepted::No {
             self.seen = None;
             return look;
         }
@@ -181,7 +175,7 @@ impl Worker {
             Some(error) => look.fault = Some(Fault::workspace(&error)),
             None => {
                 look.applied = true;
-                look.rewound_from = cursor.filter(|_| rewound).map(|cursor| cursor.commit);
+                look.rewound_from = cursor.filter(|_| accepted == Accepted::Rewound).map(|cursor| cursor.commit);
                 let url = repository.spec.url.clone();
                 look.cursor = branch(repository).map(|branch| Cursor { url, branch, commit: snapshot.tip });
             }
@@ -211,6 +205,7 @@ impl Worker {
         repository.spec.path().clone_into(&mut request.path);
         request.timeout = repository.spec.timeout();
         request.since = cursor.map(|cursor| cursor.commit.clone());
+        request.signed = repository.spec.signed();
         request.also = self.marked_documents(&repository.name_any());
         request.offline = cause == Cause::Judge && self.seen.is_some();
         if !request.offline {

@@ -25,12 +25,14 @@ mod process;
 mod protocol;
 mod reference;
 mod shown;
+mod signature;
 mod url;
 
 pub use access::{Access, ClientCertificate, GitHubApp, Login, Proxy, Secret};
 pub use error::GitError;
 pub use reference::Reference;
 pub use shown::{one_line, shown};
+pub use signature::{SignatureKeys, Signed, SignedObject};
 
 use protocol::{Answer, Job, Work};
 
@@ -106,6 +108,8 @@ pub struct Request {
     pub offline: bool,
     /// How to reach it.
     pub access: Access,
+    /// What has to be signed, and is therefore handed out as it is.
+    pub signed: Option<Signed>,
 }
 
 impl Request {
@@ -122,6 +126,7 @@ impl Request {
             also: Vec::new(),
             offline: false,
             access: Access::default(),
+            signed: None,
         }
     }
 }
@@ -149,6 +154,8 @@ pub struct Snapshot {
     /// What was found of [`Request::also`], by commit. What the clone does not hold, is not below the path or cannot be
     /// read is absent.
     pub also: Vec<Commit>,
+    /// What [`Request::signed`] asks for. Absent if it asks for a tag, and what was read is no annotated tag.
+    pub signed: Option<SignedObject>,
 }
 
 /// How a tip relates to the last verified commit.

@@ -10,4 +10,6 @@ pub(crate) mod real;
 mod references;
 pub(crate) mod server;
 mod servers;
+mod signatures;
+pub(crate) mod signing;
 mod support;

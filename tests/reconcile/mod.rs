@@ -2,6 +2,7 @@
 
 mod access;
 mod bad_input;
+mod commit_signatures;
 mod forge;
 mod lifecycle;
 mod overrides;

@@ -19,8 +19,9 @@ const KEPT_COMMIT: &str = "refs/sekuire/commit";
 pub(super) struct Tip {
     pub(super) reference: String,
     pub(super) id: Oid,
+    /// The object that the branch or the tag stands at: the commit, or an annotated tag.
+    pub(super) target: Oid,
     kept: String,
-    target: Oid,
 }
 
 /// Asks the server for what is wanted, and downloads what the clone lacks of it, which is nothing if the clone has it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use git2::{Oid, Repository};
+use git2::{ObjectType, Oid, Repository};
 
 use super::Trouble;
 use super::clone::Store;
@@ -10,7 +10,7 @@ use super::fetch::{self, Tip};
 use super::history::{self, Past, Step};
 use super::listing::Lister;
 use crate::git::protocol::Job;
-use crate::git::{Commit, File, GitError, Request, Snapshot};
+use crate::git::{Commit, File, GitError, Limits, Request, Signed, SignedObject, Snapshot};
 
 /// Where the objects come from, which says what is to blame when one cannot be read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,27 @@ fn read(repository: &Repository, tip: &Tip, request: &Request, job: &Job, origin
         path_exists: tip_files.is_some(),
         tip_files: tip_files.unwrap_or_default(),
         also: also(repository, &lister, request, origin)?,
+        signed: request.signed.map(|kind| signed(repository, tip, kind, limits)).transpose()?.flatten(),
     })
+}
+
+/// The commit or the tag that has to be signed, as it is: who signed it is looked at elsewhere.
+fn signed(repository: &Repository, tip: &Tip, kind: Signed, limits: &Limits) -> Result<Option<SignedObject>, Trouble> {
+    let id = match kind {
+        Signed::Commit => tip.id,
+        Signed::Tag => tip.target,
+    };
+    let odb = repository.odb()?;
+    let (size, found) = odb.read_header(id)?;
+    if kind == Signed::Tag && found != ObjectType::Tag {
+        return Ok(None);
+    }
+    if size as u64 > limits.file_bytes {
+        let what = format!("{found} {id} is {size} bytes long, which is more than the accepted {}", limits.file_bytes);
+        return Err(GitError::Limit(what).into());
+    }
+    let content = odb.read(id)?.data().to_vec();
+    Ok(Some(SignedObject { kind, id: id.to_string(), content }))
 }
 
 /// The documents of the commits in between, oldest first, and how many commits were left out.
