@@ -142,7 +142,8 @@ async fn a_replica_that_does_not_lead_serves_too_and_a_flood_of_readers_does_not
         assert_eq!(webhook.get("/readyz").await.unwrap().status, StatusCode::OK);
         let reply = webhook.post("/validate", "no review").await.unwrap();
         assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", reply.text());
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        // readers hold their places for 30 s
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     }
     flood.iter().for_each(tokio::task::JoinHandle::abort);
     eventually("readers are served again", async || {
