@@ -19,6 +19,8 @@ mod vendor;
 const MAX_FILE_BYTES: usize = 32 * 1024 * 1024;
 /// Our API group.
 const GROUP: &str = "sekuire.ai/";
+/// Its other kinds.
+const KINDS: [&str; 5] = ["PolicyRepository", "SigningKey", "SigningThreshold", "WorkspacePolicy", "PolicyLedger"];
 
 /// An agent and where it was found.
 #[derive(Clone, Debug)]
@@ -160,7 +162,15 @@ impl Agents {
             }
             return;
         }
-        if kind != "Agent" || !api_version.starts_with(GROUP) {
+        if value.is_object() && (api_version.is_empty() || kind.is_empty()) {
+            self.fault(origin, format!("{place}: a manifest without apiVersion or kind"));
+            return;
+        }
+        if !api_version.starts_with(GROUP) || KINDS.contains(&kind) {
+            return;
+        }
+        if kind != "Agent" {
+            self.fault(origin, format!("{place}: a {kind:?} of {api_version}; did you mean Agent?"));
             return;
         }
         if api_version != API_VERSION {

@@ -39,7 +39,14 @@ use terminal::{complain, emit, note, warn};
 #[command(
     name = "sekuire",
     version,
-    after_help = "Exit codes: 0 fine, 1 refused, 2 wrong usage, 3 could not find out (file, network, cluster)."
+    after_help = "Examples, from the first key to an agent:
+  sekuire key generate --out ../private --workspace ws_payments
+  sekuire policy new --workspace ws_payments --out policies/payments.yaml
+  sekuire policy sign policies/payments.yaml --key ../private/key_0123456789abcdef.pem
+  sekuire repo check --base origin/main --trust keys/
+  sekuire agent check agent.yaml --workspace ws_payments
+
+Exit codes: 0 fine, 1 refused, 2 wrong usage, 3 could not find out (file, network, cluster)."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -48,17 +55,33 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  sekuire key generate --out ../private --workspace ws_payments
+  sekuire key show ../private/*.pem keys/*.yaml"
+    )]
     Key(key::Key),
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  sekuire policy new --workspace ws_payments --out policies/payments.yaml
+  sekuire policy sign policies/payments.yaml --key KEY.pem --bump
+  sekuire policy show cluster:ws_payments"
+    )]
     Policy(policy::Policy),
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  sekuire agent check agents/ --policy policies/payments.json --trust keys/
+  sekuire agent push --workspace ws_payments agent.yaml"
+    )]
     Agent(agent::Agent),
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  sekuire repo check --base origin/main --trust keys/")]
     Repo(repo::Repo),
     Controller(Box<controller::Controller>),
     Crds(crds::Crds),
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  sekuire schema policy > policy.schema.json")]
     Schema(schema::Schema),
     Completion(completion::Completion),
     Manual(manual::Manual),

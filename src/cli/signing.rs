@@ -35,6 +35,10 @@ impl PassphraseArgs {
     pub(super) fn given(&self) -> anyhow::Result<Option<String>> {
         if let Some(path) = &self.passphrase_file {
             let text = files::read_text(path, MAX_KEY_BYTES)?;
+            if files::readable_by_others(path) {
+                let shown = files::name(path);
+                warn(&format!("others may read the passphrase in {shown}; `chmod 600 {shown}` forbids it"));
+            }
             return Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()));
         }
         Ok(std::env::var(PASSPHRASE).ok().filter(|text| !text.is_empty()))

@@ -139,11 +139,19 @@ fn a_policy_that_does_not_verify_decides_nothing() {
 fn what_cannot_be_found_out_ends_with_3_and_wrong_usage_with_2() {
     let desk = desk();
     desk.write("good.yaml", &manifest("good", "claude"));
+    desk.write("typo.yaml", &manifest("good", "claude").replace("kind: Agent", "kind: Agnt"));
+    desk.write("bare.yaml", "metadata: {name: good}\nspec: {model: {}}\n");
     desk.write("none.yaml", "apiVersion: v1\nkind: Secret\n");
     desk.write("kubeconfig", "apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\ncurrent-context: c\nusers: [{name: u, user: {token: t}}]\n");
     for (arguments, code, said) in [
         (&["good.yaml", "--policy", "no.json", "--trust", "keys"][..], 3, "cannot read no.json"),
         (&["no.yaml", "--policy", "p.json", "--trust", "keys"], 3, "cannot read no.yaml"),
+        (&["typo.yaml", "--policy", "p.json", "--trust", "keys"], 1, "typo.yaml: a \"Agnt\" of sekuire.ai/v1alpha1"),
+        (
+            &["bare.yaml", "--policy", "p.json", "--trust", "keys"],
+            1,
+            "bare.yaml: a manifest without apiVersion or kind",
+        ),
         (&["none.yaml", "--policy", "p.json", "--trust", "keys"], 1, "no Agent of sekuire.ai/v1alpha1 in none.yaml"),
         (&["good.yaml", "--workspace", "ws_a", "--kubeconfig", "kubeconfig"], 3, "no answer from https://127.0.0.1:1"),
         (&["good.yaml", "--workspace", "ws_a", "--kubeconfig", "none"], 3, "cannot read kubeconfig none"),

@@ -32,6 +32,10 @@ fn documents() -> Vec<Value> {
     let vectors: Value = serde_json::from_str(VECTORS).unwrap();
     let verified = vectors["cases"].as_array().unwrap().iter().filter(|case| case["expect"] == "Verified");
     let mut documents: Vec<Value> = verified.filter_map(|case| case.get("document")).cloned().collect();
+    // the vectors have a clock of their own
+    for document in documents.iter_mut().filter(|document| document.get("expires_at").is_some()) {
+        document["expires_at"] = "2099-01-01T00:00:00+01:00".into();
+    }
     let words = ["ß", "e\u{301}", "é", "\u{10348}", "\u{fb33}", "\u{1f600}", "\u{7f}", "</script>", "\"\\/"];
     let content = json!({
         "tools": {"allowed_tools": words.map(|word| json!({"name": word, "description": format!("{word}\n\t")}))},

@@ -11,7 +11,7 @@ use super::{json_text, yaml_text};
 use crate::cli::output::counted;
 use crate::cli::signing::{Signer, SigningArgs};
 use crate::cli::{Outcome, Usage, complain, emit, files, note, warn};
-use crate::policy::document::parse_unsigned;
+use crate::policy::document::{parse_time, parse_unsigned};
 use crate::policy::sign::SignFault;
 use crate::policy::{Document, Fault, Format, MAX_DOCUMENT_BYTES, Version};
 
@@ -135,6 +135,11 @@ impl EditArgs {
         let mut draft = Draft { value: parse_unsigned(&text, format)?, text };
         let before = co_signatures(&draft.value);
         let signed = make(&mut draft, format)?;
+        if let Some(ended) = ended(&signed) {
+            return Err(Failure::Refused(format!(
+                "it expired at {ended}, and the controller would refuse it (PolicyExpired): put expires_at off, or leave it out"
+            )));
+        }
         let text = match format {
             Format::Json => {
                 let kept = std::str::from_utf8(&draft.text).ok().and_then(|text| json_text::updated(text, &signed));
@@ -152,9 +157,6 @@ impl EditArgs {
             let gone = counted(gone, "co-signature");
             let new = "`sekuire policy cosign` adds new ones";
             warn(&format!("{shown}: {gone} dropped, which held only for the former signature; {new}"));
-        }
-        if let Some(expired) = written.expires_at().filter(|until| *until <= Timestamp::now()) {
-            warn(&format!("{shown} expired at {expired}: the controller refuses it until expires_at is later"));
         }
         if let Some(hint) = same_version(&draft.text, format, &written) {
             note(&format!("{shown}: {hint}"));
@@ -199,6 +201,11 @@ fn same_version(before: &[u8], format: Format, signed: &Document) -> Option<Stri
 /// How many co-signatures a document has.
 fn co_signatures(value: &Value) -> usize {
     value.get("co_signatures").and_then(Value::as_array).map_or(0, Vec::len)
+}
+
+/// When the document expired, if it has.
+pub(super) fn ended(value: &Value) -> Option<Timestamp> {
+    parse_time(text(value, "expires_at")).filter(|until| *until <= Timestamp::now())
 }
 
 /// A text of the document's root; empty if there is none, which signing then refuses.

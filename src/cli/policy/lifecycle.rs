@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
-use super::edit::{EditArgs, Failure, now, raise, set, text, version};
+use super::edit::{EditArgs, Failure, ended, now, raise, set, text, version};
 use crate::cli::Outcome;
 use crate::cli::checkout::Checkout;
 use crate::policy::document::parse_unsigned;
@@ -73,6 +73,10 @@ impl Archive {
             }
             raise(&mut draft.value, version.as_ref())?;
             set(&mut draft.value, "status", "archived");
+            // what has expired is retired all the same, and is to verify
+            if let (Some(_), Value::Object(members)) = (ended(&draft.value), &mut draft.value) {
+                members.shift_remove("expires_at");
+            }
             Ok(())
         })
     }
