@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -18,6 +19,8 @@ use crate::policy::{Document, PrivateKey, PrivateKeyFault, PublicKey};
 const MAX_KEY_BYTES: usize = 64 * 1024;
 /// How long a program that signs may take: somebody may have to touch a device.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long its output may stay open when it has ended.
+const GRACE: Duration = Duration::from_secs(2);
 /// A passphrase in the environment.
 const PASSPHRASE: &str = "SEKUIRE_KEY_PASSPHRASE";
 
@@ -170,9 +173,12 @@ fn run(command: &str, message: &[u8]) -> anyhow::Result<[u8; 64]> {
     let message = message.to_vec();
     // In threads, since a program may do either first, or neither.
     let write = std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&message)));
-    let read = std::thread::spawn(move || {
+    let (done, reading) = mpsc::channel();
+    std::thread::spawn(move || {
         let mut signature = Vec::new();
-        stdout.map(|stdout| stdout.take(4096).read_to_end(&mut signature)).transpose().map(|_| signature)
+        let read = stdout.map(|stdout| stdout.take(4096).read_to_end(&mut signature)).transpose();
+        // Where nobody waits for it any more, there is nobody to tell.
+        let _ = done.send(read.map(|_| signature));
     });
     let status = wait(&mut child)?;
     // A program that does not read its input to the end has no signature to show for it either.
@@ -180,7 +186,8 @@ fn run(command: &str, message: &[u8]) -> anyhow::Result<[u8; 64]> {
     if !status.success() {
         bail!("ended with {status}");
     }
-    let signature = read.join().map_err(|_| anyhow!("its output could not be read"))??;
+    // What it has left running may hold its output open.
+    let signature = reading.recv_timeout(GRACE).map_err(|_| anyhow!("ended, and its output stayed open"))??;
     let length = signature.len();
     signature
         .try_into()

@@ -199,6 +199,7 @@ fn a_program_signs_in_place_of_a_key_file_and_what_is_no_signature_is_refused() 
         ("cat > /dev/null; echo hello", "wrote 6 bytes; expected the 64"),
         ("head -c 64 /dev/zero", "the signature is not one of the key"),
         ("no-such-program", "exit status: 127"),
+        ("cat > /dev/null; sleep 15 &", "its output stayed open"),
     ] {
         let ended = sign(signer);
         assert_eq!((ended.code, ended.err.contains(said)), (3, true), "{signer}: {}", ended.err);
