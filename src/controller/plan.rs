@@ -315,7 +315,8 @@ impl<'a> Acceptance<'a> {
     }
 }
 
-fn is_base(base: &Base, summary: &Summary) -> bool {
+/// Whether a document is the accepted version.
+pub fn is_base(base: &Base, summary: &Summary) -> bool {
     summary.mark.version == base.mark.version && summary.mark.digest == base.mark.digest
 }
 

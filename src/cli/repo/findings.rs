@@ -1,5 +1,6 @@
 //! What the controller would say of each document, and what of it is a fault of the change.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::cli::checkout::Checkout;
 use crate::controller::candidate::{Candidate, Summary};
 use crate::controller::documents::readable;
 use crate::controller::observe::Ownership;
-use crate::controller::plan::{Outcome, Place, Plan, plan};
+use crate::controller::plan::{Outcome, Place, Plan, is_base, plan};
 use crate::git::{File, Limits};
 use crate::policy::document::{peek, place_of};
 use crate::policy::{Document, Format, KeyRing, Reason, Refusal, Status, VerifiedPolicy, verify};
@@ -94,11 +95,10 @@ impl<'a> Ground<'a> {
         for (order, (commit, files)) in earlier.enumerate() {
             for file in files {
                 let Some(format) = Format::of_path(&file.path) else { continue };
-                let judged = match known.get(&(file.blob.as_str(), format)) {
-                    Some(judged) => judged.clone(),
-                    None => self.judged(file, format, true)?,
+                let judged = match known.entry((&file.blob, format)) {
+                    Entry::Occupied(known) => known.get().clone(),
+                    Entry::Vacant(unknown) => unknown.insert(self.judged(file, format, true)?).clone(),
                 };
-                known.insert((&file.blob, format), judged.clone());
                 if let Some(workspace) = &judged.workspace {
                     paths.insert(&file.path, workspace.clone());
                 }
@@ -260,10 +260,7 @@ fn deleted(after: &Plan, earlier: &[Candidate]) -> Option<String> {
     let base = after.base.as_ref().filter(|base| base.mark.lifecycle == Status::Active)?;
     // what stands at the tip comes first as the place of an accepted version
     let in_base = |candidate: &&Candidate| {
-        *candidate.commit == *"base"
-            && candidate.verdict.as_ref().is_ok_and(|summary| {
-                summary.mark.version == base.mark.version && summary.mark.digest == base.mark.digest
-            })
+        *candidate.commit == *"base" && candidate.verdict.as_ref().is_ok_and(|summary| is_base(base, summary))
     };
     let at_tip = matches!(base.place, Place::Candidate(index) if index >= earlier.len());
     earlier.iter().find(in_base).filter(|_| !at_tip).map(|candidate| candidate.path.to_string())
