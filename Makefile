@@ -4,8 +4,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # one set of features and one profile for the demo, the generator and the tests, so that nothing is built twice
 BUILD := cargo build --locked --bins --examples
 INTO ?= .
+CHART := charts/sekuire-policy-controller
 
-.PHONY: help demo test check generate bench
+.PHONY: help demo test check generate manifests bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,9 +21,13 @@ test: ## all tests, on a real API server; prints how many ran
 check: ## format, lints, documentation, the pure core alone, generated files, dependencies
 	@.ci/check
 
-generate: ## write crds/ from the Rust types, and docs/cli.md from the commands
+generate: ## write crds/ and the chart's copy from the Rust types, and docs/cli.md from the commands
 	@$(BUILD) --quiet && $(TARGET)/debug/sekuire crds --dir $(INTO)/crds && \
+	mkdir -p $(INTO)/$(CHART)/files/crds && cp $(INTO)/crds/*.yaml $(INTO)/$(CHART)/files/crds/ && \
 	mkdir -p $(INTO)/docs && $(TARGET)/debug/sekuire manual > $(INTO)/docs/cli.md
+
+manifests: ## write charts/install.yaml, the chart as plain YAML
+	@.ci/manifests
 
 bench: ## measure decision, webhook and the way from a push to what is enforced, and print ratios
 	@KUBEBUILDER_ASSETS=$$(tests/cluster/build.sh) && export KUBEBUILDER_ASSETS && cargo bench --locked --bench admission --bench push

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds Helm from its Go module into a cache and prints the path of the program. One folder for each content of go.mod,
 # go.sum, this script and the Go version; it counts only while the program has the SHA-256 that was written down after
-# the build. HELM names a program to use instead.
+# the build. SEKUIRE_HELM names a program to use instead.
 #
 # A helm that happens to be on the path is not used: what it renders is compared byte for byte by `make check`.
 set -euo pipefail
@@ -10,9 +10,9 @@ cd "$(dirname "$0")"
 HELM_VERSION=v4.3.1
 
 say() { echo "$*" >&2; }
-if [ -n "${HELM:-}" ]; then
-  "$HELM" version --short >/dev/null || { say "HELM=$HELM does not run"; exit 1; }
-  echo "$HELM"; exit 0
+if [ -n "${SEKUIRE_HELM:-}" ]; then
+  "$SEKUIRE_HELM" version --short >/dev/null || { say "SEKUIRE_HELM=$SEKUIRE_HELM does not run"; exit 1; }
+  echo "$SEKUIRE_HELM"; exit 0
 fi
 key=$( (cat go.mod go.sum build.sh; go version) | sha256sum | cut -c1-16)
 cache=${SEKUIRE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sekuire}

@@ -1,7 +1,10 @@
 //! `sekuire agent push`.
 
 use anyhow::Context as _;
+use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
 use kube::api::{Patch, PatchParams};
+use kube::core::Status as ApiStatus;
 use kube::{Api, ResourceExt as _};
 
 use super::*;
@@ -9,36 +12,53 @@ use crate::admission::denial;
 use crate::api;
 use crate::cli::cluster::Cluster;
 use crate::cli::emit;
+use crate::policy::Rule;
 
 /// Field manager of what is pushed.
 const FIELD_MANAGER: &str = "sekuire";
 
 /// Apply agents to the cluster, if all of them comply with the policy of their workspace.
 ///
-/// If one does not, nothing is applied, and the words are those of the cluster.
+/// If one does not, nothing is applied, and the words are those of the cluster. With --dry-run=server the cluster alone is
+/// asked: nothing but the right to create and patch agents is needed, and --expect-refused says what it has to answer.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   sekuire agent push --workspace ws_payments agent.yaml
   helm template ./chart | sekuire agent push --workspace ws_payments --namespace payments -
+  sekuire agent push --dry-run=server agent.yaml                       would the cluster admit it?
+  sekuire agent push --dry-run=server --expect-refused model.blocked bad.yaml
+                                                                       is the policy in force?
 
-Exit code 1: an agent was refused, here or by the cluster.")]
+Exit code 1: an agent was refused, here or by the cluster; with --expect-refused, one was not, or for other rules alone.")]
 pub(in crate::cli) struct Push {
     /// Agent manifests, folders of such, or - for standard input. Other kinds in them are passed over.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The workspace that the agents belong to; their namespaces have to be of it.
-    #[arg(long, value_name = "ID")]
-    workspace: String,
+    /// The workspace that the agents belong to; their namespaces have to be of it. Needed unless the cluster alone is asked.
+    #[arg(long, value_name = "ID", required_unless_present = "dry_run")]
+    workspace: Option<String>,
     /// Namespace of agents that do not say theirs.
     #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
     namespace: String,
-    /// Check, and have the cluster check, but change nothing.
-    #[arg(long)]
-    dry_run: bool,
+    /// Change nothing.
+    #[arg(long, value_enum, value_name = "WHO", num_args = 0..=1, require_equals = true, default_missing_value = "both")]
+    dry_run: Option<DryRun>,
+    /// Succeed if the cluster refuses every agent, and each for this rule among others; for tests. With --dry-run=server.
+    #[arg(long, value_name = "RULE", requires = "dry_run", value_parser = PossibleValuesParser::new(Rule::ALL.map(Rule::as_str)), hide_possible_values = true)]
+    expect_refused: Option<String>,
     #[command(flatten)]
     trust: TrustArgs,
     #[command(flatten)]
     cluster: ClusterArgs,
+}
+
+/// Who checks in a dry run.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum DryRun {
+    /// The policy as it is read from the cluster, then the cluster.
+    Both,
+    /// The cluster alone.
+    Server,
 }
 
 impl Push {
@@ -51,18 +71,27 @@ impl Push {
         if let Some(agent) = found.agents.iter().find(|agent| agent.manifest.is_none() || agent.name.ends_with('*')) {
             bail!(Usage(format!("{} is no Agent manifest with a name, and cannot be applied", agent.file)));
         }
+        if self.dry_run == Some(DryRun::Server) {
+            return self.try_on_cluster(&found.agents);
+        }
+        let Some(workspace) = &self.workspace else {
+            bail!(Usage("give --workspace, or ask the cluster alone with --dry-run=server".to_owned()));
+        };
+        if self.expect_refused.is_some() {
+            bail!(Usage("--expect-refused is about the answer of the cluster: give --dry-run=server".to_owned()));
+        }
         let cluster = self.cluster.connect()?;
         let keys = self.trust.ring(|| Ok(&cluster))?;
         let now = Timestamp::now();
-        let enforced = cluster.enforced(&self.workspace, keys, now)?;
+        let enforced = cluster.enforced(workspace, keys, now)?;
         let mut refused = 0;
         for agent in &found.agents {
             let namespace = agent.namespace.as_deref().unwrap_or(&self.namespace);
             let label = cluster.workspace_of(namespace)?;
-            if let Some(other) = label.as_ref().filter(|label| **label != self.workspace) {
+            if let Some(other) = label.as_ref().filter(|label| *label != workspace) {
                 complain(&format!(
                     "{}: the namespace {namespace} belongs to {other}, not to {}; push it with --workspace {other}",
-                    agent.name, self.workspace
+                    agent.name, workspace
                 ));
                 refused += 1;
                 continue;
@@ -79,33 +108,75 @@ impl Push {
         }
         // the cluster checks more, such as lengths: what it would refuse is seen before anything is applied
         let tried = self.apply(&cluster, &found.agents, true)?;
-        if self.dry_run || tried != Outcome::Fine { Ok(tried) } else { self.apply(&cluster, &found.agents, false) }
+        if self.dry_run.is_some() || tried != Outcome::Fine { Ok(tried) } else { self.apply(&cluster, &found.agents, false) }
+    }
+
+    /// Asks the cluster about every agent, and reads nothing else of it.
+    fn try_on_cluster(&self, agents: &[NamedAgent]) -> anyhow::Result<Outcome> {
+        let Some(rule) = &self.expect_refused else { return self.apply(&self.cluster.connect()?, agents, true) };
+        let (cluster, mut outcome) = (self.cluster.connect()?, Outcome::Fine);
+        for agent in agents {
+            let namespace = agent.namespace.as_deref().unwrap_or(&self.namespace);
+            let shown = format!("{namespace}/{}", agent.name);
+            match self.send(&cluster, agent, namespace, true)? {
+                Ok(_) => complain(&format!("{shown} was admitted; expected to be refused for {rule}")),
+                Err(status) if names(&status, rule) => {
+                    emit(&format!("{shown} was refused, as expected for {rule}:\n{}\n", status.message))?;
+                    continue;
+                }
+                Err(status) => {
+                    complain(&format!("{shown} was not refused for {rule}, but otherwise:\n{}", status.message));
+                }
+            }
+            outcome = Outcome::Refused;
+        }
+        Ok(outcome)
+    }
+
+    /// Applies one agent. The inner error is a refusal; the outer one says nothing of the agent.
+    fn send(
+        &self,
+        cluster: &Cluster,
+        agent: &NamedAgent,
+        namespace: &str,
+        dry_run: bool,
+    ) -> anyhow::Result<Result<api::Agent, Box<ApiStatus>>> {
+        let params = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER) };
+        let api: Api<api::Agent> = Api::namespaced(cluster.client(), namespace);
+        let manifest = agent.manifest.as_ref().context("an agent without manifest")?;
+        let patched = cluster.try_ask(&format!("applying {namespace}/{}", agent.name), async {
+            api.patch(&agent.name, &params, &Patch::Apply(manifest)).await
+        });
+        match patched {
+            Ok(object) => Ok(Ok(object)),
+            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 401 => Ok(Err(status)),
+            Err(e) => Err(cluster.explain(&format!("{} was not applied", agent.name), e)),
+        }
     }
 
     fn apply(&self, cluster: &Cluster, agents: &[NamedAgent], dry_run: bool) -> anyhow::Result<Outcome> {
-        let params = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER) };
         for (done, agent) in agents.iter().enumerate() {
             let namespace = agent.namespace.as_deref().unwrap_or(&self.namespace);
-            let api: Api<api::Agent> = Api::namespaced(cluster.client(), namespace);
-            let manifest = agent.manifest.as_ref().context("an agent without manifest")?;
-            let patched = cluster.try_ask(&format!("applying {namespace}/{}", agent.name), async {
-                api.patch(&agent.name, &params, &Patch::Apply(manifest)).await
-            });
             let before = if dry_run { 0 } else { done };
-            let (applied, of) = (format!("{before} of {} agents were applied", agents.len()), agent.name.as_str());
-            match patched {
-                Ok(_) if dry_run && !self.dry_run => {}
+            let applied = format!("{before} of {} agents were applied", agents.len());
+            match self.send(cluster, agent, namespace, dry_run).with_context(|| applied.clone())? {
+                Ok(_) if dry_run && self.dry_run.is_none() => {}
                 Ok(object) => {
                     let what = if dry_run { "would apply" } else { "applied" };
                     emit(&format!("{what} {namespace}/{}\n", object.name_any()))?;
                 }
-                Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 401 => {
-                    complain(&format!("{}\n{of} was not applied; {applied}", status.message));
+                Err(status) => {
+                    complain(&format!("{}\n{} was not applied; {applied}", status.message, agent.name));
                     return Ok(Outcome::Refused);
                 }
-                Err(e) => return Err(cluster.explain(&format!("{of} was not applied ({applied})"), e)),
             }
         }
         Ok(Outcome::Fine)
     }
+}
+
+/// Whether a refusal names the rule, as one of its causes.
+fn names(status: &ApiStatus, rule: &str) -> bool {
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    causes.iter().any(|cause| cause.reason == rule)
 }
