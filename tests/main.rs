@@ -9,6 +9,7 @@
 )]
 
 mod admission;
+mod chart;
 mod cli;
 mod cluster;
 mod example;

@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct ControllerOptions {
     identity: String,
     kubeconfig: Option<PathBuf>,
+    service: bool,
     api: bool,
     receiver: bool,
     flags: Vec<String>,
@@ -38,12 +39,18 @@ impl ControllerOptions {
     pub(crate) fn new(identity: &str) -> ControllerOptions {
         let (flags, env) = (Vec::new(), Vec::new());
         let identity = identity.to_owned();
-        ControllerOptions { identity, kubeconfig: None, api: false, receiver: false, flags, env }
+        ControllerOptions { identity, kubeconfig: None, service: false, api: false, receiver: false, flags, env }
     }
 
     /// Other credentials than the administrator's, or another way to the API server.
     pub(crate) fn kubeconfig(mut self, path: PathBuf) -> Self {
         self.kubeconfig = Some(path);
+        self
+    }
+
+    /// Reached through its Service, as in a cluster with nodes. Here nobody reaches it.
+    pub(crate) fn service(mut self) -> Self {
+        self.service = true;
         self
     }
 
@@ -91,10 +98,12 @@ impl ControllerOptions {
             format!("--data-dir={}", folder.join("data").display()),
             format!("--namespace={NAMESPACE}"),
             format!("--webhook-listen=127.0.0.1:{}", port.number()),
-            format!("--webhook-url=https://127.0.0.1:{}", port.number()),
             "--allow-insecure-git-urls".to_owned(),
             format!("--identity={}", self.identity),
         ];
+        if !self.service {
+            args.push(format!("--webhook-url=https://127.0.0.1:{}", port.number()));
+        }
         if !self.flags.iter().any(|flag| flag.starts_with("--shutdown-delay")) {
             args.push("--shutdown-delay=0".to_owned()); // no endpoints drain here
         }

@@ -108,7 +108,11 @@ impl Push {
         }
         // the cluster checks more, such as lengths: what it would refuse is seen before anything is applied
         let tried = self.apply(&cluster, &found.agents, true)?;
-        if self.dry_run.is_some() || tried != Outcome::Fine { Ok(tried) } else { self.apply(&cluster, &found.agents, false) }
+        if self.dry_run.is_some() || tried != Outcome::Fine {
+            Ok(tried)
+        } else {
+            self.apply(&cluster, &found.agents, false)
+        }
     }
 
     /// Asks the cluster about every agent, and reads nothing else of it.

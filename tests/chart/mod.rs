@@ -1,0 +1,7 @@
+//! The chart, rendered by the real Helm and held against a real API server.
+
+mod account;
+mod helm;
+mod restore;
+mod server;
+mod values;
