@@ -1,5 +1,6 @@
 //! The controller's account: what it may do, and that this is enough.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -56,14 +57,18 @@ async fn the_account_may_do_what_the_list_says_and_nothing_else() {
         if seen.succeeded() { Ok(()) } else { Err(seen.to_string()) }
     })
     .await;
+    let listed = async |who: &str, namespace: &str| -> BTreeSet<String> {
+        let args = ["auth", "can-i", "--list", "--no-headers", "-n", namespace, "--as", who];
+        let groups = ["--as-group=system:serviceaccounts", "--as-group=system:authenticated"];
+        let list = cluster.kubectl_as(User::ADMIN, &[&args[..], &groups].concat(), "").await.ok();
+        list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    };
     let mut told = String::new();
     for namespace in [NAMESPACE, "default", &other] {
-        let list = may(&["--list", "-n", namespace, "--no-headers"]).await.ok();
-        let mut lines: Vec<String> =
-            list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-        lines.sort();
+        let (ours, anybody) = (listed(ACCOUNT, namespace).await, listed("nobody", namespace).await);
         let shown = if namespace == other { "any other namespace" } else { namespace };
-        told += &format!("== {shown}\n{}\n", lines.join("\n"));
+        let more: Vec<&str> = ours.difference(&anybody).map(String::as_str).collect();
+        told += &format!("== {shown}\n{}\n", more.join("\n"));
     }
     insta::assert_snapshot!("account", told);
     for question in [
@@ -161,7 +166,7 @@ async fn the_controller_does_all_its_work_as_its_account() {
     let namespace = site.namespace("ws_a").await;
     until("refused", async || story.is_denied(&namespace).await).await;
     // the configuration is put back, and the account may create it
-    site.cluster.kubectl(["delete", "vwc", NAME]).await.ok();
+    site.cluster.kubectl(["delete", "validatingwebhookconfigurations", NAME]).await.ok();
     until("refused again", async || story.is_denied(&namespace).await).await;
     // the receiver: nothing else would have it looked at within the hour
     site.commit([&site.document("ws_a", "2", &[DENIED, "curl"])]).await;

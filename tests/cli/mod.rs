@@ -16,4 +16,5 @@ mod story;
 mod support;
 mod terminal;
 mod threshold;
+mod try_agents;
 mod validate;
