@@ -103,7 +103,8 @@ async fn nothing_drifts_while_the_controller_runs_and_the_webhook_configuration_
     let live = async || serde_json::to_value(api.get(CONFIGURATION_NAME).await.unwrap()).unwrap();
     assert_eq!(live().await["webhooks"], chart["webhooks"], "the API server adds nothing");
 
-    let controller = ControllerOptions::new("a").service().start(&cluster).await;
+    let controller =
+        ControllerOptions::new("a").flags(["--webhook-service=sekuire-policy-controller"]).start(&cluster).await;
     until("caBundle is filled in", async || {
         let bundle = live().await["webhooks"][0]["clientConfig"]["caBundle"].clone();
         if bundle.is_null() { Err("none yet") } else { Ok(()) }

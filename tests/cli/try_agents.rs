@@ -23,7 +23,11 @@ async fn a_refusal_that_was_expected_is_success_and_every_other_answer_is_none()
     assert_eq!((tried.code, tried.out.as_str()), (0, "would apply unbound/probe\n"), "{}", tried.err);
     let tried = push(&["--dry-run=server", "--expect-refused", "workspace.unbound"]);
     assert_eq!(tried.code, 1);
-    assert!(tried.err.contains("unbound/probe was admitted; expected to be refused for workspace.unbound"), "{}", tried.err);
+    assert!(
+        tried.err.contains("unbound/probe was admitted; expected to be refused for workspace.unbound"),
+        "{}",
+        tried.err
+    );
 
     let _controller = ControllerOptions::new("a").start(&cluster).await;
     until("refused", async || match push(&["--dry-run=server"]) {

@@ -27,7 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct ControllerOptions {
     identity: String,
     kubeconfig: Option<PathBuf>,
-    service: bool,
     api: bool,
     receiver: bool,
     flags: Vec<String>,
@@ -39,18 +38,12 @@ impl ControllerOptions {
     pub(crate) fn new(identity: &str) -> ControllerOptions {
         let (flags, env) = (Vec::new(), Vec::new());
         let identity = identity.to_owned();
-        ControllerOptions { identity, kubeconfig: None, service: false, api: false, receiver: false, flags, env }
+        ControllerOptions { identity, kubeconfig: None, api: false, receiver: false, flags, env }
     }
 
     /// Other credentials than the administrator's, or another way to the API server.
     pub(crate) fn kubeconfig(mut self, path: PathBuf) -> Self {
         self.kubeconfig = Some(path);
-        self
-    }
-
-    /// Reached through its Service, as in a cluster with nodes. Here nobody reaches it.
-    pub(crate) fn service(mut self) -> Self {
-        self.service = true;
         self
     }
 
@@ -101,7 +94,8 @@ impl ControllerOptions {
             "--allow-insecure-git-urls".to_owned(),
             format!("--identity={}", self.identity),
         ];
-        if !self.service {
+        // behind a Service nobody reaches it here, as there are no nodes
+        if !self.flags.iter().any(|flag| flag.starts_with("--webhook-service")) {
             args.push(format!("--webhook-url=https://127.0.0.1:{}", port.number()));
         }
         if !self.flags.iter().any(|flag| flag.starts_with("--shutdown-delay")) {
