@@ -19,6 +19,7 @@ use crate::git::one_line;
 use crate::policy::{Decision, Document, KeyRing, PolicyRef, Status, Subject, VerifiedPolicy, decide, judge, verify};
 
 mod check;
+mod expect;
 mod push;
 
 /// Agents: see whether they comply, and bring them into the cluster.

@@ -4,7 +4,6 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use kube::api::{Patch, PatchParams};
-use kube::core::Status as ApiStatus;
 use kube::{Api, ResourceExt as _};
 
 use super::*;
@@ -15,7 +14,7 @@ use crate::cli::emit;
 use crate::policy::Rule;
 
 /// Field manager of what is pushed.
-const FIELD_MANAGER: &str = "sekuire";
+pub(super) const FIELD_MANAGER: &str = "sekuire";
 
 /// Apply agents to the cluster, if all of them comply with the policy of their workspace.
 ///
@@ -39,17 +38,17 @@ pub(in crate::cli) struct Push {
     workspace: Option<String>,
     /// Namespace of agents that do not say theirs.
     #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
-    namespace: String,
+    pub(super) namespace: String,
     /// Change nothing.
     #[arg(long, value_enum, value_name = "WHO", num_args = 0..=1, require_equals = true, default_missing_value = "both")]
     dry_run: Option<DryRun>,
     /// Succeed if the cluster refuses every agent, and each for this rule among others; for tests. With --dry-run=server.
     #[arg(long, value_name = "RULE", requires = "dry_run", value_parser = PossibleValuesParser::new(Rule::ALL.map(Rule::as_str)), hide_possible_values = true)]
-    expect_refused: Option<String>,
+    pub(super) expect_refused: Option<String>,
     #[command(flatten)]
     trust: TrustArgs,
     #[command(flatten)]
-    cluster: ClusterArgs,
+    pub(super) cluster: ClusterArgs,
 }
 
 /// Who checks in a dry run.
@@ -72,7 +71,7 @@ impl Push {
             bail!(Usage(format!("{} is no Agent manifest with a name, and cannot be applied", agent.file)));
         }
         if self.dry_run == Some(DryRun::Server) {
-            return self.try_on_cluster(&found.agents);
+            return self.ask_cluster(&found.agents);
         }
         let Some(workspace) = &self.workspace else {
             bail!(Usage("give --workspace, or ask the cluster alone with --dry-run=server".to_owned()));
@@ -115,72 +114,30 @@ impl Push {
         }
     }
 
-    /// Asks the cluster about every agent, and reads nothing else of it.
-    fn try_on_cluster(&self, agents: &[NamedAgent]) -> anyhow::Result<Outcome> {
-        let Some(rule) = &self.expect_refused else { return self.apply(&self.cluster.connect()?, agents, true) };
-        let (cluster, mut outcome) = (self.cluster.connect()?, Outcome::Fine);
-        for agent in agents {
-            let namespace = agent.namespace.as_deref().unwrap_or(&self.namespace);
-            let shown = format!("{namespace}/{}", agent.name);
-            match self.send(&cluster, agent, namespace, true)? {
-                Ok(_) => complain(&format!("{shown} was admitted; expected to be refused for {rule}")),
-                Err(status) if names(&status, rule) => {
-                    emit(&format!("{shown} was refused, as expected for {rule}:\n{}\n", status.message))?;
-                    continue;
-                }
-                Err(status) => {
-                    complain(&format!("{shown} was not refused for {rule}, but otherwise:\n{}", status.message));
-                }
-            }
-            outcome = Outcome::Refused;
-        }
-        Ok(outcome)
-    }
-
-    /// Applies one agent. The inner error is a refusal; the outer one says nothing of the agent.
-    fn send(
-        &self,
-        cluster: &Cluster,
-        agent: &NamedAgent,
-        namespace: &str,
-        dry_run: bool,
-    ) -> anyhow::Result<Result<api::Agent, Box<ApiStatus>>> {
+    pub(super) fn apply(&self, cluster: &Cluster, agents: &[NamedAgent], dry_run: bool) -> anyhow::Result<Outcome> {
         let params = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER) };
-        let api: Api<api::Agent> = Api::namespaced(cluster.client(), namespace);
-        let manifest = agent.manifest.as_ref().context("an agent without manifest")?;
-        let patched = cluster.try_ask(&format!("applying {namespace}/{}", agent.name), async {
-            api.patch(&agent.name, &params, &Patch::Apply(manifest)).await
-        });
-        match patched {
-            Ok(object) => Ok(Ok(object)),
-            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 401 => Ok(Err(status)),
-            Err(e) => Err(cluster.explain(&format!("{} was not applied", agent.name), e)),
-        }
-    }
-
-    fn apply(&self, cluster: &Cluster, agents: &[NamedAgent], dry_run: bool) -> anyhow::Result<Outcome> {
         for (done, agent) in agents.iter().enumerate() {
             let namespace = agent.namespace.as_deref().unwrap_or(&self.namespace);
+            let api: Api<api::Agent> = Api::namespaced(cluster.client(), namespace);
+            let manifest = agent.manifest.as_ref().context("an agent without manifest")?;
+            let patched = cluster.try_ask(&format!("applying {namespace}/{}", agent.name), async {
+                api.patch(&agent.name, &params, &Patch::Apply(manifest)).await
+            });
             let before = if dry_run { 0 } else { done };
-            let applied = format!("{before} of {} agents were applied", agents.len());
-            match self.send(cluster, agent, namespace, dry_run).with_context(|| applied.clone())? {
+            let (applied, of) = (format!("{before} of {} agents were applied", agents.len()), agent.name.as_str());
+            match patched {
                 Ok(_) if dry_run && self.dry_run.is_none() => {}
                 Ok(object) => {
                     let what = if dry_run { "would apply" } else { "applied" };
                     emit(&format!("{what} {namespace}/{}\n", object.name_any()))?;
                 }
-                Err(status) => {
-                    complain(&format!("{}\n{} was not applied; {applied}", status.message, agent.name));
+                Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 401 => {
+                    complain(&format!("{}\n{of} was not applied; {applied}", status.message));
                     return Ok(Outcome::Refused);
                 }
+                Err(e) => return Err(cluster.explain(&format!("{of} was not applied ({applied})"), e)),
             }
         }
         Ok(Outcome::Fine)
     }
-}
-
-/// Whether a refusal names the rule, as one of its causes.
-fn names(status: &ApiStatus, rule: &str) -> bool {
-    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
-    causes.iter().any(|cause| cause.reason == rule)
 }
