@@ -52,11 +52,18 @@ async fn the_account_may_do_what_the_list_says_and_nothing_else() {
         let args = [&["auth", "can-i", "--as", ACCOUNT, "--as-group=system:serviceaccounts"], question].concat();
         cluster.kubectl_as(User::ADMIN, &args, "").await
     };
-    until("RBAC is seen", async || {
-        let seen = may(&["get", "secret/git-login", "-n", NAMESPACE]).await;
-        if seen.succeeded() { Ok(()) } else { Err(seen.to_string()) }
-    })
-    .await;
+    // RBAC is read from watches of the API server's own: each binding is there when it is there
+    for question in [
+        &["get", "secret/git-login", "-n", NAMESPACE][..],
+        &["create", "events.events.k8s.io", "-n", "default"],
+        &["list", "namespaces"],
+    ] {
+        until("RBAC is seen", async || {
+            let seen = may(question).await;
+            if seen.succeeded() { Ok(()) } else { Err(seen.to_string()) }
+        })
+        .await;
+    }
     let listed = async |who: &str, namespace: &str| -> BTreeSet<String> {
         let args = ["auth", "can-i", "--list", "--no-headers", "-n", namespace, "--as", who];
         let groups = ["--as-group=system:serviceaccounts", "--as-group=system:authenticated"];
