@@ -1,0 +1,475 @@
+//! What happens, counted.
+//!
+//! One set for the process, as the log is one: handing it to everything that counts would only add arguments. The children
+//! that admission counts with are looked up once, so that a request costs a few atomic additions and no allocation.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+
+use super::state::gauges;
+use crate::policy::Rule;
+
+/// Seconds. A decision takes tens of microseconds; one that waits for the label of a namespace up to a second.
+const LATENCIES: [f64; 15] =
+    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+/// Seconds. From a look that finds nothing new to the longest `spec.timeout` that anybody sets.
+const SYNCS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
+
+/// The kind of what is judged.
+const KIND: &str = "Agent";
+
+/// What became of an admission request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It complies, or nothing of it is judged.
+    Allowed,
+    /// It breaks a rule. Whether it is refused for that is for the [`Mode`] to say.
+    Denied,
+    /// It could not be judged, and is refused.
+    Error,
+}
+
+impl Verdict {
+    const ALL: [Verdict; 3] = [Verdict::Allowed, Verdict::Denied, Verdict::Error];
+
+    /// As the label `decision` has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Allowed => "allowed",
+            Verdict::Denied => "denied",
+            Verdict::Error => "error",
+        }
+    }
+}
+
+/// What a decision does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// What is denied is refused.
+    Enforce,
+    /// What is denied is admitted, and the user warned.
+    Warn,
+    /// What is denied is admitted, and counted.
+    Audit,
+    /// What is denied is admitted, because enforcement was stopped in the whole cluster.
+    BreakGlass,
+}
+
+impl Mode {
+    const ALL: [Mode; 4] = [Mode::Enforce, Mode::Warn, Mode::Audit, Mode::BreakGlass];
+
+    /// As the label `mode` has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Mode::Enforce => "enforce",
+            Mode::Warn => "warn",
+            Mode::Audit => "audit",
+            Mode::BreakGlass => "break_glass",
+        }
+    }
+}
+
+/// What became of a request to the receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Genuine: a look was asked for.
+    Accepted,
+    /// Genuine, and asks for nothing.
+    Ping,
+    /// Genuine, and one too many.
+    RateLimited,
+    /// Genuine, and the look could not be asked for in time.
+    Unavailable,
+    /// Not proven, or for no receiver.
+    Refused,
+    /// Not readable: too large, too slow, broken off.
+    Unreadable,
+}
+
+impl Hook {
+    const ALL: [Hook; 6] =
+        [Hook::Accepted, Hook::Ping, Hook::RateLimited, Hook::Unavailable, Hook::Refused, Hook::Unreadable];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Hook::Accepted => "accepted",
+            Hook::Ping => "ping",
+            Hook::RateLimited => "rate_limited",
+            Hook::Unavailable => "unavailable",
+            Hook::Refused => "refused",
+            Hook::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// How a Git process failed; faults that it reports in good order are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildFailure {
+    /// It took too long, and was killed.
+    Timeout,
+    /// It met a limit: memory, processor time, size.
+    Limit,
+    /// Anything else: a crash, nonsense.
+    Crash,
+}
+
+impl ChildFailure {
+    const ALL: [ChildFailure; 3] = [ChildFailure::Timeout, ChildFailure::Limit, ChildFailure::Crash];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            ChildFailure::Timeout => "timeout",
+            ChildFailure::Limit => "limit",
+            ChildFailure::Crash => "crash",
+        }
+    }
+}
+
+struct Admission {
+    requests: IntCounter,
+    duration: Histogram,
+}
+
+/// All that is counted.
+pub struct Metrics {
+    registry: Registry,
+    /// By [`Verdict`] and [`Mode`].
+    admission: [[Admission; 4]; 3],
+    violations: IntCounterVec,
+    objects_restored: IntCounterVec,
+    webhook_restored: IntCounter,
+    receiver: [IntCounter; 6],
+    git_children: [IntCounter; 3],
+    events_dropped: IntCounter,
+    watch_failures: IntCounterVec,
+    panics: IntCounterVec,
+    trace_failures: IntCounter,
+    /// Those of the leader; gone with it.
+    repositories: ArcSwapOption<RepositoryMetrics>,
+    break_glass: Mutex<Option<Option<Timestamp>>>,
+}
+
+static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+/// Those of this process.
+pub fn metrics() -> &'static Metrics {
+    &METRICS
+}
+
+impl Metrics {
+    fn new() -> Metrics {
+        let registry = Registry::new();
+        let labels = ["kind", "decision", "mode"];
+        let requests = counters(
+            &registry,
+            "sekuire_admission_requests_total",
+            "Admission requests, by what was decided and what that does in the namespace.",
+            &labels,
+        );
+        let durations = histograms(
+            "sekuire_admission_duration_seconds",
+            "From the arrived body of an admission request to its answer.",
+            &labels,
+            &LATENCIES,
+        );
+        register(&registry, durations.clone());
+        let admission = Verdict::ALL.map(|verdict| {
+            Mode::ALL.map(|mode| {
+                let values = [KIND, verdict.as_str(), mode.as_str()];
+                Admission {
+                    requests: requests.with_label_values(&values),
+                    duration: durations.with_label_values(&values),
+                }
+            })
+        });
+        let violations = counters(
+            &registry,
+            "sekuire_admission_violations_total",
+            "Admission requests that broke a rule, by rule; one that breaks several counts for each.",
+            &["rule", "mode"],
+        );
+        // a rule that nobody has broken yet is to be seen as 0, else its first increase would go unseen
+        for (rule, mode) in Rule::ALL.iter().flat_map(|rule| Mode::ALL.map(|mode| (rule, mode))) {
+            violations.with_label_values(&[rule.as_str(), mode.as_str()]);
+        }
+        let objects_restored = counters(
+            &registry,
+            "sekuire_objects_restored_total",
+            "Objects of the controller that somebody else changed or deleted, and that were put back.",
+            &["kind"],
+        );
+        for kind in ["WorkspacePolicy", "PolicyLedger"] {
+            objects_restored.with_label_values(&[kind]);
+        }
+        let receiver = counters(
+            &registry,
+            "sekuire_receiver_requests_total",
+            "Requests to the receiver, by what became of them.",
+            &["result"],
+        );
+        let git_children = counters(
+            &registry,
+            "sekuire_git_process_failures_total",
+            "Git processes that did not end in order.",
+            &["reason"],
+        );
+        Metrics {
+            admission,
+            violations,
+            objects_restored,
+            webhook_restored: counter(
+                &registry,
+                "sekuire_webhook_configuration_restored_total",
+                "How often the webhook configuration was put back that somebody else had changed or deleted.",
+            ),
+            receiver: Hook::ALL.map(|hook| receiver.with_label_values(&[hook.as_str()])),
+            git_children: ChildFailure::ALL.map(|failure| git_children.with_label_values(&[failure.as_str()])),
+            events_dropped: counter(
+                &registry,
+                "sekuire_events_dropped_total",
+                "Kubernetes Events that the API server did not take.",
+            ),
+            watch_failures: counters(
+                &registry,
+                "sekuire_watch_failures_total",
+                "Lists and watches of the API server that failed and were begun again.",
+                &["resource"],
+            ),
+            panics: counters(
+                &registry,
+                "sekuire_panics_total",
+                "Requests that were answered with an internal error because of a fault of this program.",
+                &["server"],
+            ),
+            trace_failures: counter(
+                &registry,
+                "sekuire_trace_export_failures_total",
+                "Batches of spans that the collector did not take.",
+            ),
+            repositories: ArcSwapOption::empty(),
+            break_glass: Mutex::new(None),
+            registry,
+        }
+    }
+
+    /// An admission request was answered after `elapsed`.
+    pub fn admission(&self, verdict: Verdict, mode: Mode, elapsed: Duration) {
+        let children = &self.admission[verdict as usize][mode as usize];
+        children.requests.inc();
+        children.duration.observe(elapsed.as_secs_f64());
+    }
+
+    /// A request broke these rules, each named once.
+    pub fn violations(&self, rules: &[&str], mode: Mode) {
+        for rule in rules {
+            self.violations.with_label_values(&[rule, mode.as_str()]).inc();
+        }
+    }
+
+    /// An object of this kind was put back.
+    pub fn object_restored(&self, kind: &'static str) {
+        self.objects_restored.with_label_values(&[kind]).inc();
+    }
+
+    /// The webhook configuration was put back.
+    pub fn webhook_restored(&self) {
+        self.webhook_restored.inc();
+    }
+
+    /// The receiver has answered.
+    pub fn hook(&self, hook: Hook) {
+        self.receiver[hook as usize].inc();
+    }
+
+    /// A Git process did not end in order.
+    pub fn git_process_failed(&self, failure: ChildFailure) {
+        self.git_children[failure as usize].inc();
+    }
+
+    /// An Event could not be published.
+    pub fn event_dropped(&self) {
+        self.events_dropped.inc();
+    }
+
+    /// A list or a watch failed.
+    pub fn watch_failed(&self, resource: &str) {
+        self.watch_failures.with_label_values(&[resource]).inc();
+    }
+
+    /// A request was answered with a 500 because of a panic.
+    pub fn panicked(&self, server: &'static str) {
+        self.panics.with_label_values(&[server]).inc();
+    }
+
+    /// Spans were lost.
+    pub(super) fn trace_export_failed(&self) {
+        self.trace_failures.inc();
+    }
+
+    /// Break glass is open (until then, if it ends by itself), or not: nothing is enforced meanwhile.
+    pub fn break_glass(&self, open: Option<Option<Timestamp>>) {
+        *self.break_glass.lock().unwrap_or_else(PoisonError::into_inner) = open;
+    }
+
+    /// Whoever begins to lead counts for the repositories, in place of whoever did before.
+    pub fn leads(&self, metrics: Arc<RepositoryMetrics>) {
+        self.repositories.store(Some(metrics));
+    }
+
+    /// Whoever stops leading takes its series along, unless another already counts.
+    pub fn leads_no_more(&self, metrics: &Arc<RepositoryMetrics>) {
+        let current = self.repositories.load();
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, metrics)) {
+            self.repositories.compare_and_swap(&current, None);
+        }
+    }
+
+    /// Everything counted so far.
+    pub(super) fn families(&self) -> Vec<MetricFamily> {
+        let mut families = self.registry.gather();
+        if let Some(repositories) = self.repositories.load().as_ref() {
+            families.extend(repositories.families());
+        }
+        families.extend(self.break_glass_families());
+        families
+    }
+
+    fn break_glass_families(&self) -> Vec<MetricFamily> {
+        let open = *self.break_glass.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut families = gauges(
+            "sekuire_break_glass_open",
+            "1 while break glass has stopped enforcement.",
+            &[],
+            [(Vec::new(), if open.is_some() { 1.0 } else { 0.0 })],
+        );
+        if let Some(Some(end)) = open {
+            families.extend(gauges(
+                "sekuire_break_glass_end_timestamp_seconds",
+                "When break glass ends by itself.",
+                &[],
+                [(Vec::new(), seconds(end))],
+            ));
+        }
+        families
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn seconds(at: Timestamp) -> f64 {
+    at.as_duration().as_secs_f64()
+}
+
+/// What the leader counts, by repository. Held by the leader: what an older one still does changes nothing that is shown.
+pub struct RepositoryMetrics {
+    syncs: IntCounterVec,
+    duration: HistogramVec,
+    last_success: GaugeVec,
+    skipped: IntCounterVec,
+    /// The reasons that each repository has a series for, so that they can be deleted.
+    reasons: Mutex<BTreeMap<String, Vec<&'static str>>>,
+}
+
+impl Default for RepositoryMetrics {
+    fn default() -> Self {
+        let counters = |name, help, labels: &[&str]| built(IntCounterVec::new(Opts::new(name, help), labels));
+        RepositoryMetrics {
+            syncs: counters(
+                "sekuire_repository_syncs_total",
+                "Looks at a repository, by result: Succeeded or the reason of its Ready condition.",
+                &["repository", "reason"],
+            ),
+            duration: histograms(
+                "sekuire_repository_sync_duration_seconds",
+                "From the beginning of a look at a repository to the end of what follows from it.",
+                &["repository"],
+                &SYNCS,
+            ),
+            last_success: built(GaugeVec::new(
+                Opts::new(
+                    "sekuire_repository_last_success_timestamp_seconds",
+                    "When a repository was last fetched and applied.",
+                ),
+                &["repository"],
+            )),
+            skipped: counters(
+                "sekuire_repository_skipped_commits_total",
+                "Commits that were not read, because there were too many at once or one was malformed.",
+                &["repository"],
+            ),
+            reasons: Mutex::default(),
+        }
+    }
+}
+
+impl RepositoryMetrics {
+    /// A repository was looked at. `reason`: why it did not succeed; `fetched`: whether the network was asked.
+    pub fn looked(&self, repository: &str, reason: Option<&'static str>, fetched: bool, elapsed: Duration) {
+        let result = reason.unwrap_or("Succeeded");
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = reasons.entry(repository.to_owned()).or_default();
+        if !known.contains(&result) {
+            known.push(result);
+        }
+        self.syncs.with_label_values(&[repository, result]).inc();
+        self.skipped.with_label_values(&[repository]);
+        self.duration.with_label_values(&[repository]).observe(elapsed.as_secs_f64());
+        if reason.is_none() && fetched {
+            self.last_success.with_label_values(&[repository]).set(seconds(Timestamp::now()));
+        }
+    }
+
+    /// Commits of a repository were passed over.
+    pub fn skipped(&self, repository: &str, commits: usize) {
+        self.skipped.with_label_values(&[repository]).inc_by(u64::try_from(commits).unwrap_or(u64::MAX));
+    }
+
+    /// A repository is gone, and so are its series.
+    pub fn forget(&self, repository: &str) {
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner).remove(repository);
+        for reason in reasons.unwrap_or_default() {
+            // it is absent only if it was never counted
+            let _ = self.syncs.remove_label_values(&[repository, reason]);
+        }
+        let _ = self.duration.remove_label_values(&[repository]);
+        let _ = self.last_success.remove_label_values(&[repository]);
+        let _ = self.skipped.remove_label_values(&[repository]);
+    }
+
+    fn families(&self) -> Vec<MetricFamily> {
+        let all: [Vec<MetricFamily>; 4] =
+            [self.syncs.collect(), self.duration.collect(), self.last_success.collect(), self.skipped.collect()];
+        all.into_iter().flatten().filter(|family| !family.get_metric().is_empty()).collect()
+    }
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    let counter = built(IntCounter::new(name, help));
+    register(registry, counter.clone());
+    counter
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    let counters = built(IntCounterVec::new(Opts::new(name, help), labels));
+    register(registry, counters.clone());
+    counters
+}
+
+fn histograms(name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+    built(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
+}
+
+fn register(registry: &Registry, collector: impl Collector + 'static) {
+    built(registry.register(Box::new(collector)));
+}
+
+#[expect(clippy::expect_used, reason = "names and labels are constants, each used once; a test reads all of them")]
+pub(super) fn built<T>(made: Result<T, prometheus::Error>) -> T {
+    made.expect("a metric with a valid name that is used once")
+}
