@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub async fn lead(client: Client, git: Git, secrets: Secrets, caches: Caches, events: Events, leading: Leading) {
     // not for what is missing: it is the leader who puts it back
     while let Err(waiting) = caches.index.liveness.listed() {
-        tracing::debug!(%waiting, "leading, not ready yet");
+        tracing::debug!(waiting_for = %waiting, "leading, not ready yet");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     caches.index.liveness.leads();

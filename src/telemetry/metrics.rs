@@ -3,7 +3,6 @@
 //! One set for the process, as the log is one: handing it to everything that counts would only add arguments. The children
 //! that admission counts with are looked up once, so that a request costs a few atomic additions and no allocation.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,14 +12,26 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
+use super::repositories::RepositoryMetrics;
 use super::state::gauges;
 use crate::policy::Rule;
 
 /// Seconds. A decision takes tens of microseconds; one that waits for the label of a namespace up to a second.
 const LATENCIES: [f64; 15] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
-/// Seconds. From a look that finds nothing new to the longest `spec.timeout` that anybody sets.
-const SYNCS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
+
+/// What is watched.
+const WATCHED: [&str; 9] = [
+    "workspacepolicies",
+    "signingkeys",
+    "signingthresholds",
+    "policyledgers",
+    "policyrepositories",
+    "namespaces",
+    "secrets",
+    "leases",
+    "validatingwebhookconfigurations",
+];
 
 /// The kind of what is judged.
 const KIND: &str = "Agent";
@@ -195,7 +206,7 @@ impl Metrics {
             "Admission requests that broke a rule, by rule; one that breaks several counts for each.",
             &["rule", "mode"],
         );
-        // a rule that nobody has broken yet is to be seen as 0, else its first increase would go unseen
+        // as in `zeroed`
         for (rule, mode) in Rule::ALL.iter().flat_map(|rule| Mode::ALL.map(|mode| (rule, mode))) {
             violations.with_label_values(&[rule.as_str(), mode.as_str()]);
         }
@@ -205,9 +216,7 @@ impl Metrics {
             "Objects of the controller that somebody else changed or deleted, and that were put back.",
             &["kind"],
         );
-        for kind in ["WorkspacePolicy", "PolicyLedger"] {
-            objects_restored.with_label_values(&[kind]);
-        }
+        let objects_restored = zeroed(objects_restored, &["WorkspacePolicy", "PolicyLedger"]);
         let receiver = counters(
             &registry,
             "sekuire_receiver_requests_total",
@@ -236,17 +245,23 @@ impl Metrics {
                 "sekuire_events_dropped_total",
                 "Kubernetes Events that the API server did not take.",
             ),
-            watch_failures: counters(
-                &registry,
-                "sekuire_watch_failures_total",
-                "Lists and watches of the API server that failed and were begun again.",
-                &["resource"],
+            watch_failures: zeroed(
+                counters(
+                    &registry,
+                    "sekuire_watch_failures_total",
+                    "Lists and watches of the API server that failed and were begun again.",
+                    &["resource"],
+                ),
+                &WATCHED,
             ),
-            panics: counters(
-                &registry,
-                "sekuire_panics_total",
-                "Requests that were answered with an internal error because of a fault of this program.",
-                &["server"],
+            panics: zeroed(
+                counters(
+                    &registry,
+                    "sekuire_panics_total",
+                    "Requests that were answered with an internal error because of a fault of this program.",
+                    &["server"],
+                ),
+                &["webhook", "read API", "receiver", "metrics"],
             ),
             trace_failures: counter(
                 &registry,
@@ -366,89 +381,6 @@ pub(super) fn seconds(at: Timestamp) -> f64 {
     at.as_duration().as_secs_f64()
 }
 
-/// What the leader counts, by repository. Held by the leader: what an older one still does changes nothing that is shown.
-pub struct RepositoryMetrics {
-    syncs: IntCounterVec,
-    duration: HistogramVec,
-    last_success: GaugeVec,
-    skipped: IntCounterVec,
-    /// The reasons that each repository has a series for, so that they can be deleted.
-    reasons: Mutex<BTreeMap<String, Vec<&'static str>>>,
-}
-
-impl Default for RepositoryMetrics {
-    fn default() -> Self {
-        let counters = |name, help, labels: &[&str]| built(IntCounterVec::new(Opts::new(name, help), labels));
-        RepositoryMetrics {
-            syncs: counters(
-                "sekuire_repository_syncs_total",
-                "Looks at a repository, by result: Succeeded or the reason of its Ready condition.",
-                &["repository", "reason"],
-            ),
-            duration: histograms(
-                "sekuire_repository_sync_duration_seconds",
-                "From the beginning of a look at a repository to the end of what follows from it.",
-                &["repository"],
-                &SYNCS,
-            ),
-            last_success: built(GaugeVec::new(
-                Opts::new(
-                    "sekuire_repository_last_success_timestamp_seconds",
-                    "When a repository was last fetched and applied.",
-                ),
-                &["repository"],
-            )),
-            skipped: counters(
-                "sekuire_repository_skipped_commits_total",
-                "Commits that were not read, because there were too many at once or one was malformed.",
-                &["repository"],
-            ),
-            reasons: Mutex::default(),
-        }
-    }
-}
-
-impl RepositoryMetrics {
-    /// A repository was looked at. `reason`: why it did not succeed; `fetched`: whether the network was asked.
-    pub fn looked(&self, repository: &str, reason: Option<&'static str>, fetched: bool, elapsed: Duration) {
-        let result = reason.unwrap_or("Succeeded");
-        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = reasons.entry(repository.to_owned()).or_default();
-        if !known.contains(&result) {
-            known.push(result);
-        }
-        self.syncs.with_label_values(&[repository, result]).inc();
-        self.skipped.with_label_values(&[repository]);
-        self.duration.with_label_values(&[repository]).observe(elapsed.as_secs_f64());
-        if reason.is_none() && fetched {
-            self.last_success.with_label_values(&[repository]).set(seconds(Timestamp::now()));
-        }
-    }
-
-    /// Commits of a repository were passed over.
-    pub fn skipped(&self, repository: &str, commits: usize) {
-        self.skipped.with_label_values(&[repository]).inc_by(u64::try_from(commits).unwrap_or(u64::MAX));
-    }
-
-    /// A repository is gone, and so are its series.
-    pub fn forget(&self, repository: &str) {
-        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner).remove(repository);
-        for reason in reasons.unwrap_or_default() {
-            // it is absent only if it was never counted
-            let _ = self.syncs.remove_label_values(&[repository, reason]);
-        }
-        let _ = self.duration.remove_label_values(&[repository]);
-        let _ = self.last_success.remove_label_values(&[repository]);
-        let _ = self.skipped.remove_label_values(&[repository]);
-    }
-
-    fn families(&self) -> Vec<MetricFamily> {
-        let all: [Vec<MetricFamily>; 4] =
-            [self.syncs.collect(), self.duration.collect(), self.last_success.collect(), self.skipped.collect()];
-        all.into_iter().flatten().filter(|family| !family.get_metric().is_empty()).collect()
-    }
-}
-
 fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
     let counter = built(IntCounter::new(name, help));
     register(registry, counter.clone());
@@ -461,7 +393,15 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Int
     counters
 }
 
-fn histograms(name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+/// With a series for each of these values from the start: else the first increase of each would go unseen.
+fn zeroed(counters: IntCounterVec, values: &[&str]) -> IntCounterVec {
+    for value in values {
+        counters.with_label_values(&[value]);
+    }
+    counters
+}
+
+pub(super) fn histograms(name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
     built(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
 }
 

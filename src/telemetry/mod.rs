@@ -15,11 +15,13 @@ pub mod log;
 pub mod metrics;
 mod otlp;
 mod process;
+mod repositories;
 mod state;
 pub mod trace;
 
 pub use exposition::Exposition;
-pub use metrics::{Mode, RepositoryMetrics, Verdict, metrics};
+pub use metrics::{Mode, Verdict, metrics};
+pub use repositories::RepositoryMetrics;
 pub use state::Sources;
 
 /// The commit that this program was built from, as its image says.
