@@ -3,18 +3,18 @@
 use super::denial;
 use super::review::Head;
 use crate::policy::Decision;
-use crate::telemetry::{Mode, Verdict, metrics, trace};
+use crate::telemetry::{Decided, Mode, metrics, trace};
 
 /// Longest text of a denial in the log: what the user got to see is longer only where there are dozens of violations.
 const MAX_DENIAL_BYTES: usize = 4096;
 
 /// Tells of a request that was judged.
-pub(super) fn judged(head: &Head<'_>, workspace: Option<&str>, decision: &Decision, mode: Mode) -> Verdict {
-    let verdict = if decision.allowed { Verdict::Allowed } else { Verdict::Denied };
+pub(super) fn judged(head: &Head<'_>, workspace: Option<&str>, decision: &Decision, mode: Mode) -> Decided {
+    let verdict = if decision.allowed { Decided::Allowed } else { Decided::Denied };
     let policy = decision.policy.as_ref().map(|policy| (policy.policy_id.as_str(), policy.version.as_str()));
     trace::asked(&head.namespace, &head.name, &head.operation, &head.uid);
     trace::decided(verdict, mode, workspace, policy);
-    if verdict == Verdict::Denied {
+    if verdict == Decided::Denied {
         denied(head, workspace, decision, mode);
     }
     verdict
@@ -35,7 +35,7 @@ fn denied(head: &Head<'_>, workspace: Option<&str>, decision: &Decision, mode: M
         namespace = &*head.namespace,
         name = &*head.name,
         workspace,
-        decision = Verdict::Denied.as_str(),
+        decision = Decided::Denied.as_str(),
         mode = mode.as_str(),
         policy_id = policy.map(|policy| policy.policy_id.as_str()),
         version = policy.map(|policy| policy.version.as_str()),
@@ -55,14 +55,14 @@ pub(super) fn refused(head: Option<&Head<'_>>, why: &str) {
     if let Some(head) = head {
         trace::asked(&head.namespace, &head.name, &head.operation, &head.uid);
     }
-    trace::decided(Verdict::Error, Mode::Enforce, None, None);
+    trace::decided(Decided::Error, Mode::Enforce, None, None);
     tracing::warn!(
         request_uid = head.map(|head| &*head.uid),
         user = head.map(|head| &*head.user),
         operation = head.map(|head| &*head.operation),
         namespace = head.map(|head| &*head.namespace),
         name = head.map(|head| &*head.name),
-        decision = Verdict::Error.as_str(),
+        decision = Decided::Error.as_str(),
         error = why,
         trace_id = trace::id(),
         "admission request refused unjudged"

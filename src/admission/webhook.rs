@@ -12,7 +12,7 @@ use super::index::{Binding, Enforced, PolicyIndex};
 use super::review::{self, Answer, Head, Request, Settled};
 use super::routes::Handler;
 use crate::policy::{self, AgentSpec, Subject};
-use crate::telemetry::{Mode, Verdict, metrics, trace};
+use crate::telemetry::{Decided, Mode, metrics, trace};
 
 /// What a decision does.
 const MODE: Mode = Mode::Enforce;
@@ -36,10 +36,10 @@ impl Webhook {
         Webhook { index, waiting: Semaphore::new(MOST_WAITING) }
     }
 
-    async fn judge(&self, head: &Head<'_>, agent: &AgentSpec) -> (Answer, Verdict) {
+    async fn judge(&self, head: &Head<'_>, agent: &AgentSpec) -> (Answer, Decided) {
         if let Err(waiting_for) = self.index.ready() {
             account::refused(Some(head), &waiting_for);
-            return (review::not_ready(head, &waiting_for), Verdict::Error);
+            return (review::not_ready(head, &waiting_for), Decided::Error);
         }
         let (workspace, note) = self.workspace(&head.namespace).await;
         let enforced = workspace.as_deref().map(|workspace| self.index.enforced(workspace));
@@ -87,10 +87,10 @@ impl Handler for Webhook {
         let start = Instant::now();
         let (answer, verdict) = match review::read(&body) {
             Request::Judge(head, agent) => self.judge(&head, &agent).await,
-            Request::Settled(_, Settled::Allowed, answer) => (answer, Verdict::Allowed),
+            Request::Settled(_, Settled::Allowed, answer) => (answer, Decided::Allowed),
             Request::Settled(head, Settled::Refused(why), answer) => {
                 account::refused(head.as_ref(), &why);
-                (answer, Verdict::Error)
+                (answer, Decided::Error)
             }
         };
         metrics().admission(verdict, MODE, start.elapsed());

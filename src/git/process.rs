@@ -11,8 +11,8 @@ use tokio::process::{Child, Command};
 
 use super::GitError;
 use super::protocol::{Answer, Job};
+use crate::telemetry::labels::ChildFailure;
 use crate::telemetry::metrics;
-use crate::telemetry::metrics::ChildFailure;
 
 /// What is kept of a child's standard error. It is read to its end, so that the child is not stopped by a full pipe.
 const STDERR_BYTES: usize = 4 << 10;

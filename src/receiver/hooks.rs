@@ -25,8 +25,8 @@ use crate::admission::review::Answer;
 use crate::admission::server::Service;
 use crate::api::policy_repository::ReceiverType;
 use crate::git::shown;
+use crate::telemetry::labels::Hook;
 use crate::telemetry::metrics;
-use crate::telemetry::metrics::Hook;
 
 /// The largest body that is read. Nothing of it is kept.
 const MAX_BODY_BYTES: usize = 1024 * 1024;

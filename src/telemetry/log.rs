@@ -57,7 +57,8 @@ pub struct Telemetry {
 pub fn start(options: Options) -> anyhow::Result<Telemetry> {
     let first = parse(&options.filter).map_err(|why| anyhow::anyhow!("--log {}: {why}", options.filter))?;
     let follower = options.filter_file.map(|path| (path, options.filter));
-    let otlp = options.otlp_endpoint.filter(|endpoint| !endpoint.is_empty());
+    let disabled = std::env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
+    let otlp = options.otlp_endpoint.filter(|endpoint| !endpoint.is_empty() && !disabled);
     let otlp = otlp.map(|endpoint| Otlp::new(&endpoint, options.identity.as_deref())).transpose()?;
     let (filter, handle) = reload::Layer::new(first);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);

@@ -10,8 +10,9 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
-use prometheus::{GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
+use super::labels::{ChildFailure, Decided, Hook, Mode};
 use super::repositories::RepositoryMetrics;
 use super::state::gauges;
 use crate::policy::Rule;
@@ -36,113 +37,6 @@ const WATCHED: [&str; 9] = [
 /// The kind of what is judged.
 const KIND: &str = "Agent";
 
-/// What became of an admission request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It complies, or nothing of it is judged.
-    Allowed,
-    /// It breaks a rule. Whether it is refused for that is for the [`Mode`] to say.
-    Denied,
-    /// It could not be judged, and is refused.
-    Error,
-}
-
-impl Verdict {
-    const ALL: [Verdict; 3] = [Verdict::Allowed, Verdict::Denied, Verdict::Error];
-
-    /// As the label `decision` has it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Verdict::Allowed => "allowed",
-            Verdict::Denied => "denied",
-            Verdict::Error => "error",
-        }
-    }
-}
-
-/// What a decision does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// What is denied is refused.
-    Enforce,
-    /// What is denied is admitted, and the user warned.
-    Warn,
-    /// What is denied is admitted, and counted.
-    Audit,
-    /// What is denied is admitted, because enforcement was stopped in the whole cluster.
-    BreakGlass,
-}
-
-impl Mode {
-    const ALL: [Mode; 4] = [Mode::Enforce, Mode::Warn, Mode::Audit, Mode::BreakGlass];
-
-    /// As the label `mode` has it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Mode::Enforce => "enforce",
-            Mode::Warn => "warn",
-            Mode::Audit => "audit",
-            Mode::BreakGlass => "break_glass",
-        }
-    }
-}
-
-/// What became of a request to the receiver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    /// Genuine: a look was asked for.
-    Accepted,
-    /// Genuine, and asks for nothing.
-    Ping,
-    /// Genuine, and one too many.
-    RateLimited,
-    /// Genuine, and the look could not be asked for in time.
-    Unavailable,
-    /// Not proven, or for no receiver.
-    Refused,
-    /// Not readable: too large, too slow, broken off.
-    Unreadable,
-}
-
-impl Hook {
-    const ALL: [Hook; 6] =
-        [Hook::Accepted, Hook::Ping, Hook::RateLimited, Hook::Unavailable, Hook::Refused, Hook::Unreadable];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Hook::Accepted => "accepted",
-            Hook::Ping => "ping",
-            Hook::RateLimited => "rate_limited",
-            Hook::Unavailable => "unavailable",
-            Hook::Refused => "refused",
-            Hook::Unreadable => "unreadable",
-        }
-    }
-}
-
-/// How a Git process failed; faults that it reports in good order are none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChildFailure {
-    /// It took too long, and was killed.
-    Timeout,
-    /// It met a limit: memory, processor time, size.
-    Limit,
-    /// Anything else: a crash, nonsense.
-    Crash,
-}
-
-impl ChildFailure {
-    const ALL: [ChildFailure; 3] = [ChildFailure::Timeout, ChildFailure::Limit, ChildFailure::Crash];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            ChildFailure::Timeout => "timeout",
-            ChildFailure::Limit => "limit",
-            ChildFailure::Crash => "crash",
-        }
-    }
-}
-
 struct Admission {
     requests: IntCounter,
     duration: Histogram,
@@ -151,13 +45,13 @@ struct Admission {
 /// All that is counted.
 pub struct Metrics {
     registry: Registry,
-    /// By [`Verdict`] and [`Mode`].
+    /// By [`Decided`] and [`Mode`].
     admission: [[Admission; 4]; 3],
     violations: IntCounterVec,
     objects_restored: IntCounterVec,
     webhook_restored: IntCounter,
     receiver: [IntCounter; 6],
-    git_children: [IntCounter; 3],
+    git_processes: [IntCounter; 3],
     events_dropped: IntCounter,
     watch_failures: IntCounterVec,
     panics: IntCounterVec,
@@ -177,94 +71,56 @@ pub fn metrics() -> &'static Metrics {
 impl Metrics {
     fn new() -> Metrics {
         let registry = Registry::new();
-        let labels = ["kind", "decision", "mode"];
-        let requests = counters(
-            &registry,
-            "sekuire_admission_requests_total",
-            "Admission requests, by what was decided and what that does in the namespace.",
-            &labels,
-        );
-        let durations = histograms(
-            "sekuire_admission_duration_seconds",
-            "From the arrived body of an admission request to its answer.",
-            &labels,
-            &LATENCIES,
-        );
-        register(&registry, durations.clone());
-        let admission = Verdict::ALL.map(|verdict| {
-            Mode::ALL.map(|mode| {
-                let values = [KIND, verdict.as_str(), mode.as_str()];
-                Admission {
-                    requests: requests.with_label_values(&values),
-                    duration: durations.with_label_values(&values),
-                }
-            })
-        });
-        let violations = counters(
-            &registry,
-            "sekuire_admission_violations_total",
-            "Admission requests that broke a rule, by rule; one that breaks several counts for each.",
-            &["rule", "mode"],
-        );
-        // as in `zeroed`
-        for (rule, mode) in Rule::ALL.iter().flat_map(|rule| Mode::ALL.map(|mode| (rule, mode))) {
-            violations.with_label_values(&[rule.as_str(), mode.as_str()]);
-        }
-        let objects_restored = counters(
-            &registry,
-            "sekuire_objects_restored_total",
-            "Objects of the controller that somebody else changed or deleted, and that were put back.",
-            &["kind"],
-        );
-        let objects_restored = zeroed(objects_restored, &["WorkspacePolicy", "PolicyLedger"]);
+        let counter = |name, help| counter(&registry, name, help);
         let receiver = counters(
             &registry,
             "sekuire_receiver_requests_total",
             "Requests to the receiver, by what became of them.",
-            &["result"],
+            "result",
+            &Hook::ALL.map(Hook::as_str),
         );
-        let git_children = counters(
+        let git_processes = counters(
             &registry,
             "sekuire_git_process_failures_total",
             "Git processes that did not end in order.",
-            &["reason"],
+            "reason",
+            &ChildFailure::ALL.map(ChildFailure::as_str),
         );
         Metrics {
-            admission,
-            violations,
-            objects_restored,
-            webhook_restored: counter(
+            admission: admission(&registry),
+            violations: violations(&registry),
+            objects_restored: counters(
                 &registry,
+                "sekuire_objects_restored_total",
+                "Objects of the controller that somebody else changed or deleted, and that were put back.",
+                "kind",
+                &["WorkspacePolicy", "PolicyLedger"],
+            ),
+            webhook_restored: counter(
                 "sekuire_webhook_configuration_restored_total",
                 "How often the webhook configuration was put back that somebody else had changed or deleted.",
             ),
             receiver: Hook::ALL.map(|hook| receiver.with_label_values(&[hook.as_str()])),
-            git_children: ChildFailure::ALL.map(|failure| git_children.with_label_values(&[failure.as_str()])),
+            git_processes: ChildFailure::ALL.map(|failure| git_processes.with_label_values(&[failure.as_str()])),
             events_dropped: counter(
-                &registry,
                 "sekuire_events_dropped_total",
                 "Kubernetes Events that the API server did not take.",
             ),
-            watch_failures: zeroed(
-                counters(
-                    &registry,
-                    "sekuire_watch_failures_total",
-                    "Lists and watches of the API server that failed and were begun again.",
-                    &["resource"],
-                ),
+            watch_failures: counters(
+                &registry,
+                "sekuire_watch_failures_total",
+                "Lists and watches of the API server that failed and were begun again.",
+                "resource",
                 &WATCHED,
             ),
-            panics: zeroed(
-                counters(
-                    &registry,
-                    "sekuire_panics_total",
-                    "Requests that were answered with an internal error because of a fault of this program.",
-                    &["server"],
-                ),
+            panics: counters(
+                &registry,
+                "sekuire_panics_total",
+                "Requests that were answered with an internal error because of a fault of this program.",
+                "server",
                 &["webhook", "read API", "receiver", "metrics"],
             ),
             trace_failures: counter(
-                &registry,
                 "sekuire_trace_export_failures_total",
                 "Batches of spans that the collector did not take.",
             ),
@@ -275,7 +131,7 @@ impl Metrics {
     }
 
     /// An admission request was answered after `elapsed`.
-    pub fn admission(&self, verdict: Verdict, mode: Mode, elapsed: Duration) {
+    pub fn admission(&self, verdict: Decided, mode: Mode, elapsed: Duration) {
         let children = &self.admission[verdict as usize][mode as usize];
         children.requests.inc();
         children.duration.observe(elapsed.as_secs_f64());
@@ -305,7 +161,7 @@ impl Metrics {
 
     /// A Git process did not end in order.
     pub fn git_process_failed(&self, failure: ChildFailure) {
-        self.git_children[failure as usize].inc();
+        self.git_processes[failure as usize].inc();
     }
 
     /// An Event could not be published.
@@ -387,18 +243,43 @@ fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
     counter
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    let counters = built(IntCounterVec::new(Opts::new(name, help), labels));
+/// With a series for each of these values from the start: else the first increase of each would go unseen.
+fn counters(registry: &Registry, name: &str, help: &str, label: &str, values: &[&str]) -> IntCounterVec {
+    let counters = built(IntCounterVec::new(Opts::new(name, help), &[label]));
+    for value in values {
+        counters.with_label_values(&[value]);
+    }
     register(registry, counters.clone());
     counters
 }
 
-/// With a series for each of these values from the start: else the first increase of each would go unseen.
-fn zeroed(counters: IntCounterVec, values: &[&str]) -> IntCounterVec {
-    for value in values {
-        counters.with_label_values(&[value]);
+fn admission(registry: &Registry) -> [[Admission; 4]; 3] {
+    let labels = ["kind", "decision", "mode"];
+    let help = "Admission requests, by what was decided and what that does in the namespace.";
+    let requests = built(IntCounterVec::new(Opts::new("sekuire_admission_requests_total", help), &labels));
+    let help = "From the arrived body of an admission request to its answer.";
+    let durations = histograms("sekuire_admission_duration_seconds", help, &labels, &LATENCIES);
+    register(registry, requests.clone());
+    register(registry, durations.clone());
+    Decided::ALL.map(|decided| {
+        Mode::ALL.map(|mode| {
+            let values = [KIND, decided.as_str(), mode.as_str()];
+            let (requests, duration) = (requests.with_label_values(&values), durations.with_label_values(&values));
+            Admission { requests, duration }
+        })
+    })
+}
+
+fn violations(registry: &Registry) -> IntCounterVec {
+    let help = "Admission requests that broke a rule, by rule; one that breaks several counts for each.";
+    let options = Opts::new("sekuire_admission_violations_total", help);
+    let violations = built(IntCounterVec::new(options, &["rule", "mode"]));
+    // as in `counters`
+    for (rule, mode) in Rule::ALL.iter().flat_map(|rule| Mode::ALL.map(|mode| (rule, mode))) {
+        violations.with_label_values(&[rule.as_str(), mode.as_str()]);
     }
-    counters
+    register(registry, violations.clone());
+    violations
 }
 
 pub(super) fn histograms(name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {

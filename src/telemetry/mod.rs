@@ -11,6 +11,7 @@
 //! of something that is gone cannot stay. Only what *happens* is counted. Nothing of this is known to the pure core.
 
 pub mod exposition;
+pub mod labels;
 pub mod log;
 pub mod metrics;
 mod otlp;
@@ -20,7 +21,8 @@ mod state;
 pub mod trace;
 
 pub use exposition::Exposition;
-pub use metrics::{Mode, Verdict, metrics};
+pub use labels::{Decided, Mode};
+pub use metrics::metrics;
 pub use repositories::RepositoryMetrics;
 pub use state::Sources;
 

@@ -52,6 +52,7 @@ impl Otlp {
             .with_context(|| format!("--otlp-endpoint {endpoint}"))?;
         let provider =
             SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource(identity)).build();
+        super::trace::activate();
         Ok(Otlp { provider })
     }
 

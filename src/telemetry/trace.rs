@@ -2,6 +2,8 @@
 //!
 //! Without an endpoint nobody listens to this target, and a span costs one load of an atomic.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use http::HeaderMap;
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::TraceContextExt as _;
@@ -11,10 +13,18 @@ use tracing::Span;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use super::metrics::{Mode, Verdict};
+use super::labels::{Decided, Mode};
 
 /// The target of all spans. The log leaves it out.
 pub const TARGET: &str = "sekuire_trace";
+
+/// Whether anybody listens.
+static ACTIVE: AtomicBool = AtomicBool::new(false);
+
+/// From now on there is a collector.
+pub(super) fn activate() {
+    ACTIVE.store(true, Ordering::Relaxed);
+}
 
 /// An admission request. Its parent is what its header `traceparent` names: an API server that traces says there what the
 /// user's request was.
@@ -47,7 +57,7 @@ pub fn asked(namespace: &str, name: &str, operation: &str, uid: &str) {
 }
 
 /// What was decided, on the span of the request.
-pub fn decided(verdict: Verdict, mode: Mode, workspace: Option<&str>, policy: Option<(&str, &str)>) {
+pub fn decided(verdict: Decided, mode: Mode, workspace: Option<&str>, policy: Option<(&str, &str)>) {
     on_current(|span| {
         span.record("decision", verdict.as_str());
         span.record("mode", mode.as_str());
@@ -113,6 +123,9 @@ pub fn write(kind: &'static str) -> Span {
 }
 
 fn on_current(record: impl FnOnce(&Span)) {
+    if !ACTIVE.load(Ordering::Relaxed) {
+        return;
+    }
     let span = Span::current();
     if !span.is_disabled() && span.metadata().is_some_and(|metadata| metadata.target() == TARGET) {
         record(&span);
