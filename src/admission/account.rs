@@ -65,6 +65,6 @@ pub(super) fn refused(head: Option<&Head<'_>>, why: &str) {
         decision = Decided::Error.as_str(),
         error = why,
         trace_id = trace::id(),
-        "admission request refused unjudged"
+        "admission request not judged"
     );
 }

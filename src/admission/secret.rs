@@ -167,7 +167,7 @@ impl Keeper {
                     error = why,
                     kind = "Secret",
                     name = self.name,
-                    "webhook certificate unusable and replaced"
+                    "webhook certificate is unusable and replaced"
                 );
                 fill(secret, &pair::make(&names, now)?, &self.former(&stored.authorities, now), now)
             }
