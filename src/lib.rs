@@ -14,6 +14,7 @@
 //! | `admission` | the index of what is enforced, and the webhook that asks it |
 //! | `controller` | observe, plan, execute |
 //! | `receiver` | the endpoint at which a forge says that there is something new |
+//! | `telemetry` | metrics, log and traces: what operators watch |
 //! | `cli` | the command line |
 
 pub mod policy;
@@ -30,3 +31,5 @@ pub mod controller;
 pub mod git;
 #[cfg(feature = "operator")]
 pub mod receiver;
+#[cfg(feature = "operator")]
+pub mod telemetry;

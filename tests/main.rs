@@ -15,5 +15,6 @@ mod cluster;
 mod example;
 mod git;
 mod harness;
+mod observe;
 mod reconcile;
 mod resilience;

@@ -37,6 +37,15 @@ pub(super) fn certificates(text: &str, now: Timestamp) -> Vec<CertificateDer<'st
     read.collect()
 }
 
+/// When the last of the certificates of a bundle ends that are valid at `now`.
+pub(super) fn end(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let ends = certificates(text, now).into_iter().filter_map(|certificate| {
+        let (_, certificate) = X509Certificate::from_der(&certificate).ok()?;
+        Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+    });
+    ends.max()
+}
+
 fn blocks(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive(END).filter_map(|part| part.find(BEGIN).map(|start| &part[start..]))
 }

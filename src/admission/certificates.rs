@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::bundle;
 pub use super::files::{Files, follow as follow_files};
 use super::pair::{self, Names, Pair};
 pub use super::pair::{Made, PairFault, make};
@@ -71,6 +72,13 @@ impl Certificates {
         self.bundle.subscribe()
     }
 
+    /// When what is served ends, and the last of the authorities that are to be published.
+    pub(crate) fn ends(&self, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
+        let leaf = self.current().as_ref().map(|pair| pair.not_after());
+        let authorities = self.bundle.borrow().clone();
+        (leaf, authorities.and_then(|authorities| bundle::end(&authorities, now)))
+    }
+
     /// Says what the webhook configuration carries as `caBundle`. Same bundle, same time: only a change counts.
     pub fn saw_published(&self, bundle: Option<&str>) {
         self.published.send_if_modified(|published| {
@@ -125,7 +133,7 @@ impl Certificates {
         if better {
             self.serving.swap(Arc::clone(&pair.key));
             *current = Some(Arc::clone(pair));
-            tracing::info!(until = %pair.not_after(), "webhook certificate in use");
+            tracing::info!(expires_at = %pair.not_after(), "webhook certificate in use");
         }
     }
 

@@ -10,11 +10,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,11 +24,11 @@ use super::tls::HTTP_2;
 /// Accepts connections until the end of the drain that `shutdown` begins.
 pub(super) async fn accept<S: Service>(
     listener: TcpListener,
-    config: Arc<ServerConfig>,
+    tls: Option<Arc<ServerConfig>>,
     shared: Arc<Shared<S>>,
     shutdown: CancellationToken,
 ) {
-    let acceptor = TlsAcceptor::from(config);
+    let acceptor = tls.map(TlsAcceptor::from);
     let graceful = GracefulShutdown::new();
     let tasks = TaskTracker::new();
     let places = Arc::new(Semaphore::new(shared.limits.connections));
@@ -57,7 +57,7 @@ pub(super) async fn accept<S: Service>(
         tasks.wait().await;
     };
     if tokio::time::timeout(shared.limits.shutdown_timeout, orderly).await.is_err() {
-        tracing::warn!(connections = tasks.len(), "connections are cut that did not end in time");
+        tracing::warn!(server = S::NAME, count = tasks.len(), "connections cut that did not end in time");
         kill.cancel();
         tasks.wait().await;
     }
@@ -67,7 +67,7 @@ pub(super) async fn accept<S: Service>(
 async fn end_of_drain<S: Service>(shared: &Shared<S>, shutdown: &CancellationToken) {
     shutdown.cancelled().await;
     shared.draining.store(true, Ordering::Relaxed);
-    tracing::info!(delay = ?shared.limits.shutdown_delay, "{} is draining", S::NAME);
+    tracing::info!(server = S::NAME, delay_seconds = shared.limits.shutdown_delay.as_secs(), "server draining");
     tokio::time::sleep(shared.limits.shutdown_delay).await;
 }
 
@@ -79,7 +79,7 @@ async fn next(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, Ow
             Ok((stream, _)) => return (stream, place),
             Err(error) => {
                 // Out of file handles, or a connection that is gone again: neither ends the server, nor spins.
-                tracing::warn!(%error, "a connection could not be accepted");
+                tracing::warn!(%error, "connection not accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -87,7 +87,8 @@ async fn next(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, Ow
 }
 
 struct Connection<S> {
-    acceptor: TlsAcceptor,
+    /// `None`: plain HTTP.
+    acceptor: Option<TlsAcceptor>,
     shared: Arc<Shared<S>>,
     watcher: Watcher,
     kill: CancellationToken,
@@ -109,28 +110,27 @@ impl<S: Service> Connection<S> {
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let opened = Instant::now();
         let first_request = opened + self.shared.limits.first_request;
-        let stream = tokio::time::timeout_at(first_request, self.acceptor.accept(stream))
+        let asked = Arc::new(AtomicBool::new(false));
+        let Some(acceptor) = self.acceptor.clone() else {
+            let http = self.speak(stream, false, opened, Arc::clone(&asked));
+            return in_time(http, first_request, &asked).await;
+        };
+        let stream = tokio::time::timeout_at(first_request, acceptor.accept(stream))
             .await
             .map_err(|_| "no TLS handshake in time".to_owned())?
             .map_err(|error| error.to_string())?;
-        let asked = Arc::new(AtomicBool::new(false));
-        let http = self.speak(stream, opened, Arc::clone(&asked));
-        tokio::pin!(http);
-        // Whoever connects must ask; a connection that has asked once may then lie idle.
-        match tokio::time::timeout_at(first_request, &mut http).await {
-            Ok(ended) => ended,
-            Err(_) if !asked.load(Ordering::Relaxed) => Err("no request in time".to_owned()),
-            Err(_) => http.await,
-        }
+        let http_2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
+        let http = self.speak(stream, http_2, opened, Arc::clone(&asked));
+        in_time(http, first_request, &asked).await
     }
 
-    fn speak(
+    fn speak<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         self,
-        stream: TlsStream<TcpStream>,
+        stream: T,
+        http_2: bool,
         opened: Instant,
         asked: Arc<AtomicBool>,
     ) -> impl Future<Output = Result<(), String>> + Send {
-        let http_2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
         let limits = self.shared.limits.clone();
         let shared = self.shared;
         let service = service_fn(move |request| {
@@ -157,6 +157,20 @@ impl<S: Service> Connection<S> {
                 .serve_connection(io, service);
             Either::Right(watched(self.watcher, connection))
         }
+    }
+}
+
+/// Whoever connects must ask; a connection that has asked once may then lie idle.
+async fn in_time(
+    http: impl Future<Output = Result<(), String>>,
+    first_request: Instant,
+    asked: &AtomicBool,
+) -> Result<(), String> {
+    tokio::pin!(http);
+    match tokio::time::timeout_at(first_request, &mut http).await {
+        Ok(ended) => ended,
+        Err(_) if !asked.load(Ordering::Relaxed) => Err("no request in time".to_owned()),
+        Err(_) => http.await,
     }
 }
 

@@ -113,8 +113,8 @@ impl Follower {
         let fault = read.err().map(|fault| fault.to_string());
         if fault != self.fault {
             match &fault {
-                Some(error) => tracing::warn!(error, "webhook certificate files cannot be used"),
-                None => tracing::info!("webhook certificate files can be used again"),
+                Some(error) => tracing::warn!(error, "webhook certificate files not usable"),
+                None => tracing::info!("webhook certificate files usable again"),
             }
             self.fault = fault;
         }

@@ -96,6 +96,15 @@ impl Liveness {
         self.settled.store(true, Ordering::Release);
     }
 
+    /// Each watch, and for how long it has said nothing; `None`: it has not said anything yet.
+    pub fn silences(&self) -> impl Iterator<Item = (&'static str, Option<Duration>)> {
+        let now = self.elapsed();
+        ALL.into_iter().map(move |(watched, name)| {
+            let last = self.last[watched as usize].load(Ordering::Relaxed);
+            (name, (last > 0).then(|| Duration::from_millis(now.saturating_sub(last))))
+        })
+    }
+
     /// Whether every cache is complete.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 //!
 //! No network or disk is touched while a request is answered: everything is read from memory that watches keep true.
 
+mod account;
 pub mod bindings;
 mod bundle;
 pub mod certificates;

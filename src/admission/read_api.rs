@@ -102,7 +102,7 @@ fn is_known(head: &Parts, tag: &HeaderValue) -> bool {
 
 fn active(index: &PolicyIndex, workspace: &str, now: Timestamp) -> Response<Bytes> {
     if let Err(waiting_for) = index.ready() {
-        tracing::debug!(workspace, waiting_for, "a reader is told to come again");
+        tracing::debug!(workspace, waiting_for, "reader told to come again");
         return later("this replica is not ready");
     }
     match index.enforced(workspace) {
@@ -118,7 +118,7 @@ fn active(index: &PolicyIndex, workspace: &str, now: Timestamp) -> Response<Byte
 fn sent(policy: &VerifiedPolicy) -> Response<Bytes> {
     let Ok(mut document) = serde_json::from_str::<Map<String, Value>>(policy.document_json()) else {
         // it was written from such a map
-        tracing::error!(policy = policy.policy_id(), "the document of an enforced policy is no JSON object");
+        tracing::error!(policy_id = policy.policy_id(), "document of an enforced policy is no JSON object");
         return fault(StatusCode::INTERNAL_SERVER_ERROR, "internal error");
     };
     document.insert("signing_public_key".to_owned(), policy.public_key().to_hex().into());

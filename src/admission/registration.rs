@@ -24,6 +24,7 @@ use super::routes::VALIDATE_PATH;
 use crate::api::{FIELD_MANAGER, GROUP};
 use crate::controller::events::Events;
 use crate::controller::lease::Leading;
+use crate::telemetry::metrics;
 
 /// The name of the configuration unless told otherwise.
 pub const CONFIGURATION_NAME: &str = "sekuire-policy-controller";
@@ -163,7 +164,8 @@ impl Keeper {
                 event = watch.next() => match event {
                     Some(Ok(seen)) => self.saw(seen),
                     Some(Err(error)) => {
-                        tracing::warn!(%error, "watch of the webhook configuration failed");
+                        metrics().watch_failed("validatingwebhookconfigurations");
+                        tracing::warn!(%error, resource = "validatingwebhookconfigurations", "watch failed, trying again");
                         continue;
                     }
                     None => return,
@@ -191,7 +193,7 @@ impl Keeper {
             // It moved under us: the watch brings how.
             Err(kube::Error::Api(status)) if status.code == 409 => Some(RETRY.0),
             Err(error) => {
-                tracing::warn!(%error, name = self.registration.name, "webhook configuration could not be written");
+                tracing::warn!(%error, name = self.registration.name, "webhook configuration not written");
                 Some(last.map_or(RETRY.0, |last| (last * 2).min(RETRY.1)))
             }
         }
@@ -233,7 +235,8 @@ impl Keeper {
                 self.events.normal(about, "WebhookRegistered", "the API server asks it about agents".to_owned()).await;
             }
             Change::Restored(what) => {
-                tracing::warn!(name, what, "webhook configuration put back");
+                metrics().webhook_restored();
+                tracing::warn!(name, changed = what, "webhook configuration put back");
                 self.events.warning(about, "WebhookRestored", format!("put back: {what}")).await;
             }
             Change::Authority => tracing::info!(name, "caBundle of the webhook configuration brought up to date"),

@@ -16,10 +16,12 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 use super::review::Answer;
 use super::server::Service;
 use super::tls::Serving;
+use crate::telemetry::trace;
 
 /// Where the API server sends its reviews.
 pub const VALIDATE_PATH: &str = "/validate";
@@ -110,7 +112,10 @@ impl<H: Handler> Routes<H> {
             );
         };
         match body {
-            Ok(body) => self.handler.validate(body.to_bytes()).await,
+            Ok(body) => {
+                let span = trace::admission(&parts.headers);
+                self.handler.validate(body.to_bytes()).instrument(span).await
+            }
             Err(error) if error.is::<LengthLimitError>() => too_large(),
             Err(error) => Answer::plain(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}\n")),
         }

@@ -27,6 +27,7 @@ use super::bundle;
 use super::certificates::Certificates;
 use super::pair::{self, Names, Pair, PairFault};
 use crate::api::FIELD_MANAGER;
+use crate::telemetry::metrics;
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -105,7 +106,8 @@ impl Keeper {
                 event = watch.next() => match event {
                     Some(Ok(secret)) => self.seen = Some(secret),
                     Some(Err(error)) => {
-                        tracing::warn!(%error, secret = self.name, "watch of the webhook certificate failed");
+                        metrics().watch_failed("secrets");
+                        tracing::warn!(%error, resource = "secrets", name = self.name, "watch failed, trying again");
                         continue;
                     }
                     None => return,
@@ -133,7 +135,7 @@ impl Keeper {
             }
             // Another replica was first: the watch brings what it wrote.
             Err(Fault::Api(kube::Error::Api(status))) if status.code == 409 => {}
-            Err(error) => tracing::warn!(%error, secret = self.name, "the webhook certificate could not be kept"),
+            Err(error) => tracing::warn!(%error, kind = "Secret", name = self.name, "webhook certificate not kept"),
         }
     }
 
@@ -161,15 +163,20 @@ impl Keeper {
                     return Ok(None);
                 }
                 self.replaced = Some(Instant::now());
-                tracing::warn!(why, secret = self.name, "webhook certificate is unusable and replaced");
+                tracing::warn!(
+                    error = why,
+                    kind = "Secret",
+                    name = self.name,
+                    "webhook certificate is unusable and replaced"
+                );
                 fill(secret, &pair::make(&names, now)?, &self.former(&stored.authorities, now), now)
             }
             Plan::Rotate => {
-                tracing::info!(secret = self.name, "next webhook certificate made");
+                tracing::info!(kind = "Secret", name = self.name, "next webhook certificate made");
                 prepare(secret, &pair::make(names, now)?, &stored.authorities, now)
             }
             Plan::Promote => {
-                tracing::info!(secret = self.name, "next webhook certificate takes over");
+                tracing::info!(kind = "Secret", name = self.name, "next webhook certificate takes over");
                 promote(secret)
             }
         };
@@ -195,7 +202,7 @@ impl Keeper {
         };
         let secret = fill(secret, &pair::make(self.certificates.names(), now)?, &self.former("", now), now);
         let created = self.api.create(&params(), &secret).await?;
-        tracing::info!(secret = created.name_any(), "webhook certificate made");
+        tracing::info!(kind = "Secret", name = created.name_any(), "webhook certificate made");
         Ok(created)
     }
 }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection;
 use super::review::Answer;
 use super::tls::Serving;
+use crate::telemetry::metrics;
 
 /// What is served.
 pub trait Service: Send + Sync + 'static {
@@ -126,8 +127,14 @@ pub async fn serve<S: Service>(
 ) -> Result<(), ServeError> {
     let config = super::tls::server_config(serving, limits.lifetime.is_none())?;
     let shared = Arc::new(Shared { service, draining: AtomicBool::new(false), limits });
-    connection::accept(listener, config, shared, shutdown).await;
+    connection::accept(listener, Some(config), shared, shutdown).await;
     Ok(())
+}
+
+/// The same without TLS, and HTTP/1.1 alone: for what is no secret, and asked for within the cluster.
+pub async fn serve_plain<S: Service>(listener: TcpListener, service: S, limits: Limits, shutdown: CancellationToken) {
+    let shared = Arc::new(Shared { service, draining: AtomicBool::new(false), limits });
+    connection::accept(listener, None, shared, shutdown).await;
 }
 
 /// Answers one request of a connection that was opened at `opened`. Whatever happens in it ends in an answer: a panic
@@ -140,7 +147,8 @@ pub(super) async fn respond<S: Service>(
     let version = request.version();
     let answer = shared.service.answer(request, shared.draining.load(Ordering::Relaxed));
     let mut response = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
-        tracing::error!("panic while a request was answered");
+        metrics().panicked(S::NAME);
+        tracing::error!(server = S::NAME, "panic while a request was answered");
         Answer::plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error; the request is refused").into()
     });
     // An HTTP/1 client learns here to go elsewhere, before its connection is closed under it. HTTP/2 has GOAWAY.

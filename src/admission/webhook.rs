@@ -1,16 +1,21 @@
 //! From a request to its answer: reads it, asks the index, decides, logs.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
+use super::account;
 use super::index::{Binding, Enforced, PolicyIndex};
 use super::review::{self, Answer, Head, Request, Settled};
 use super::routes::Handler;
-use crate::policy::{self, AgentSpec, Decision, Subject};
+use crate::policy::{self, AgentSpec, Subject};
+use crate::telemetry::{Decided, Mode, metrics, trace};
+
+/// What a decision does.
+const MODE: Mode = Mode::Enforce;
 
 /// How long a request waits for a namespace, or its label, that this replica's watch has not brought yet: one
 /// `kubectl apply` makes namespace and agent within milliseconds of each other.
@@ -31,10 +36,10 @@ impl Webhook {
         Webhook { index, waiting: Semaphore::new(MOST_WAITING) }
     }
 
-    async fn judge(&self, head: &Head<'_>, agent: &AgentSpec) -> Answer {
+    async fn judge(&self, head: &Head<'_>, agent: &AgentSpec) -> (Answer, Decided) {
         if let Err(waiting_for) = self.index.ready() {
-            refused(Some(head), &waiting_for);
-            return review::not_ready(head, &waiting_for);
+            account::refused(Some(head), &waiting_for);
+            return (review::not_ready(head, &waiting_for), Decided::Error);
         }
         let (workspace, note) = self.workspace(&head.namespace).await;
         let enforced = workspace.as_deref().map(|workspace| self.index.enforced(workspace));
@@ -42,21 +47,19 @@ impl Webhook {
         // Without a workspace nothing is looked up, and `decide` refuses for that alone.
         let unbound = policy::Enforced::None { why: "the namespace belongs to no workspace" };
         let enforced = enforced.as_ref().map_or(unbound, Enforced::borrowed);
-        let decision = policy::decide(&subject, enforced, agent, Timestamp::now());
-        if !decision.allowed {
-            denied(head, workspace.as_deref(), &decision);
-        }
-        review::answer(head, &decision, note)
+        let decision = trace::decide().in_scope(|| policy::decide(&subject, enforced, agent, Timestamp::now()));
+        let verdict = account::judged(head, workspace.as_deref(), &decision, MODE);
+        (review::answer(head, &decision, note), verdict)
     }
 
     /// The workspace of a namespace, and what to tell the caller if there is none.
     async fn workspace(&self, namespace: &str) -> (Option<Arc<str>>, Option<&'static str>) {
-        let known = match self.index.workspace_of(namespace) {
+        match self.index.workspace_of(namespace) {
             Binding::Workspace(workspace) => return (Some(workspace), None),
-            known @ (Binding::Unknown | Binding::Unlabelled) => known,
-        };
+            Binding::Unknown | Binding::Unlabelled => {}
+        }
         let Ok(_place) = self.waiting.try_acquire() else {
-            tracing::warn!(namespace, ?known, "too many requests wait for namespaces: not waited for");
+            tracing::warn!(namespace, "namespace not waited for: too many requests wait for one");
             return (
                 None,
                 Some("The controller did not wait for the namespace's label, as too many others do; try again."),
@@ -81,53 +84,20 @@ impl Webhook {
 
 impl Handler for Webhook {
     async fn validate(&self, body: Bytes) -> Answer {
-        match review::read(&body) {
+        let start = Instant::now();
+        let (answer, verdict) = match review::read(&body) {
             Request::Judge(head, agent) => self.judge(&head, &agent).await,
-            Request::Settled(head, settled, answer) => {
-                if let Settled::Refused(why) = settled {
-                    refused(head.as_ref(), &why);
-                }
-                answer
+            Request::Settled(_, Settled::Allowed, answer) => (answer, Decided::Allowed),
+            Request::Settled(head, Settled::Refused(why), answer) => {
+                account::refused(head.as_ref(), &why);
+                (answer, Decided::Error)
             }
-        }
+        };
+        metrics().admission(verdict, MODE, start.elapsed());
+        answer
     }
 
     fn ready(&self) -> Result<(), String> {
         self.index.ready()
     }
-}
-
-/// One line a denial, with what it takes to answer a question about it and nothing else of the object.
-fn denied(head: &Head<'_>, workspace: Option<&str>, decision: &Decision) {
-    let mut rules: Vec<&str> = decision.violations.iter().map(|violation| violation.rule).collect();
-    rules.sort_unstable();
-    rules.dedup();
-    let policy = decision.policy.as_ref();
-    tracing::info!(
-        namespace = &*head.namespace,
-        name = &*head.name,
-        operation = &*head.operation,
-        user = &*head.user,
-        uid = &*head.uid,
-        workspace,
-        policy = policy.map(|policy| policy.policy_id.as_str()),
-        version = policy.map(|policy| policy.version.as_str()),
-        rules = rules.join(","),
-        decision = "deny",
-        "agent refused"
-    );
-}
-
-/// One line for what was refused without being judged.
-fn refused(head: Option<&Head<'_>>, why: &str) {
-    tracing::warn!(
-        namespace = head.map(|head| &*head.namespace),
-        name = head.map(|head| &*head.name),
-        operation = head.map(|head| &*head.operation),
-        user = head.map(|head| &*head.user),
-        uid = head.map(|head| &*head.uid),
-        why,
-        decision = "deny",
-        "admission request refused unjudged"
-    );
 }

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use clap::Args;
 
 use super::replica::{self, Config, Tls};
+use crate::telemetry::log;
 
 /// Run the controller: watch repositories, verify policies, answer admission requests.
 ///
@@ -44,6 +44,9 @@ pub struct Controller {
     /// something new, at /hook/REPOSITORY for every PolicyRepository with spec.receiver. Default: it is not served.
     #[arg(long, value_name = "ADDRESS")]
     receiver_listen: Option<SocketAddr>,
+    /// Address to serve metrics on, over plain HTTP: GET /metrics, in Prometheus' text format. Default: they are not served.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
     /// URL at which the API server reaches the webhook. Default: the Service, see --webhook-service.
     #[arg(long, value_name = "URL")]
     webhook_url: Option<String>,
@@ -66,20 +69,19 @@ pub struct Controller {
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     shutdown_delay: u64,
     /// Form of the log.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
+    #[arg(long, value_enum, default_value_t = log::Format::Text)]
+    log_format: log::Format,
     /// What to log: a level, or directives such as `info,sekuire_policy::git=debug`.
     #[arg(long, value_name = "FILTER", default_value = "info", env = "SEKUIRE_LOG")]
     log: String,
-}
-
-/// Form of the log.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Lines for people.
-    Text,
-    /// One JSON object a line.
-    Json,
+    /// File with the same that counts instead of --log while it is there. It is read every two seconds, so that what is logged
+    /// can be changed at run time, such as by a mounted ConfigMap. A filter that is none changes nothing, and the log says so.
+    #[arg(long, value_name = "FILE")]
+    log_filter_file: Option<PathBuf>,
+    /// Base URL of an OpenTelemetry collector to send traces to, over OTLP/HTTP, such as http://otel-collector:4318. The
+    /// standard variables OTEL_* set sampling, headers and the rest. Default: no traces.
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<String>,
 }
 
 impl Controller {
@@ -88,9 +90,20 @@ impl Controller {
     /// # Errors
     /// What keeps it from starting, or from going on.
     pub fn run(self) -> anyhow::Result<()> {
-        log_to_stderr(self.log_format, &self.log)?;
+        let mut telemetry = log::start(log::Options {
+            format: self.log_format,
+            filter: self.log.clone(),
+            filter_file: self.log_filter_file.clone(),
+            otlp_endpoint: self.otlp_endpoint.clone(),
+            identity: self.identity.clone(),
+        })?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(replica::run(self.config()))
+        let ended = runtime.block_on(async {
+            telemetry.follow();
+            replica::run(self.config()).await
+        });
+        telemetry.end();
+        ended
     }
 
     fn config(self) -> Config {
@@ -106,6 +119,7 @@ impl Controller {
             listen: self.webhook_listen,
             api_listen: self.api_listen,
             receiver_listen: self.receiver_listen,
+            metrics_listen: self.metrics_listen,
             webhook_url: self.webhook_url,
             webhook_service: self.webhook_service,
             tls,
@@ -113,15 +127,4 @@ impl Controller {
             shutdown_delay: Duration::from_secs(self.shutdown_delay),
         }
     }
-}
-
-fn log_to_stderr(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| anyhow::anyhow!("--log {filter}: {error}; give a level such as info, or target=level"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
-    Ok(())
 }

@@ -24,6 +24,7 @@ use crate::controller::lease::{Election, Leading};
 use crate::controller::secrets::Secrets;
 use crate::git::{Git, Limits};
 use crate::receiver::{self, Endpoints, Hooks};
+use crate::telemetry;
 
 /// How long the end may wait for the Lease to be given back.
 const RELEASE: Duration = Duration::from_secs(5);
@@ -61,6 +62,8 @@ pub struct Config {
     pub api_listen: Option<SocketAddr>,
     /// Address of the receiver; `None`: it is not served.
     pub receiver_listen: Option<SocketAddr>,
+    /// Address of the metrics; `None`: they are not served.
+    pub metrics_listen: Option<SocketAddr>,
     /// URL of the webhook, where the API server does not reach it through a Service.
     pub webhook_url: Option<String>,
     /// Service of the webhook.
@@ -91,7 +94,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let events = Events::new(client.clone(), &identity);
     let (election, leading) = Election::new(client.clone(), &config.namespace, &identity);
     let mut election = tokio::spawn(election.run(shutdown.clone()));
-    tracing::info!(%identity, namespace = %config.namespace, version = env!("CARGO_PKG_VERSION"), "controller started");
+    let revision = telemetry::revision();
+    tracing::info!(replica = %identity, namespace = %config.namespace, version = env!("CARGO_PKG_VERSION"), revision, "controller started");
     tasks.spawn(lead_while_elected(
         client.clone(),
         git,
@@ -114,7 +118,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // it ends when the Lease is given back and nobody asks any more who leads
     tasks.shutdown().await;
     if tokio::time::timeout(RELEASE, election).await.is_err() {
-        tracing::warn!("the Lease was not given back in time; it ends by itself");
+        tracing::warn!("Lease not released; it ends by itself");
     }
     Ok(())
 }
@@ -147,7 +151,7 @@ fn signals(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = (
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        tracing::info!("told to stop: draining");
+        tracing::info!("told to stop");
         shutdown.cancel();
     })
 }
@@ -196,6 +200,13 @@ async fn serve(
             tasks.spawn(admission::follow_files(files, certificates.clone(), shutdown.clone()));
         }
     }
+    let sources = telemetry::Sources {
+        index: caches.index.clone(),
+        keys: caches.keys.clone(),
+        repositories: caches.repositories.clone(),
+        certificates: certificates.clone(),
+        leading: leading.clone(),
+    };
     let registration = Registration { name: registration::CONFIGURATION_NAME.to_owned(), target };
     tasks.spawn(registration::run(
         client,
@@ -223,7 +234,14 @@ async fn serve(
         let listener = server::listen(address, "--receiver-listen").await?;
         server::serve(listener, serving.clone(), hooks, server::Limits::brief(delay), shutdown.clone()).await
     };
-    tokio::try_join!(webhook, read_api, receiver)?;
+    let metrics = async {
+        let Some(address) = config.metrics_listen else { return Ok(()) };
+        let listener = server::listen(address, "--metrics-listen").await?;
+        let limits = server::Limits::brief(delay);
+        server::serve_plain(listener, telemetry::Exposition::new(sources), limits, shutdown.clone()).await;
+        Ok(())
+    };
+    tokio::try_join!(webhook, read_api, receiver, metrics)?;
     Ok(())
 }
 

@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
+use crate::telemetry::metrics;
+
 /// Publishes Events. One that cannot be published is logged: it never stops the work that it tells of.
 #[derive(Clone)]
 pub struct Events {
@@ -84,7 +86,8 @@ impl Events {
             secondary: None,
         };
         if let Err(error) = recorder.publish(&event, &about).await {
-            tracing::warn!(%error, %reason, "event could not be published");
+            metrics().event_dropped();
+            tracing::warn!(%error, %reason, "event not published");
         }
     }
 }

@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub async fn lead(client: Client, git: Git, secrets: Secrets, caches: Caches, events: Events, leading: Leading) {
     // not for what is missing: it is the leader who puts it back
     while let Err(waiting) = caches.index.liveness.listed() {
-        tracing::debug!(%waiting, "leading, not ready yet");
+        tracing::debug!(waiting_for = %waiting, "leading, not ready yet");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     caches.index.liveness.leads();
@@ -44,7 +44,7 @@ pub async fn lead(client: Client, git: Git, secrets: Secrets, caches: Caches, ev
     tasks.spawn(clock(leader));
     // none of them ends by itself; if one panics, leading ends, and with it the process
     if let Some(Err(error)) = tasks.join_next().await {
-        tracing::error!(%error, "a task of the leader ended");
+        tracing::error!(%error, "task of the leader ended");
     }
 }
 
@@ -59,7 +59,7 @@ async fn keep(leader: Arc<Leader>, mut caches: Caches) {
         let names = leader.index.dirty().await;
         let put_back = |name: String| async {
             if let Err(error) = leader.reconcile(&name, None).await {
-                tracing::warn!(%error, policy = %name, "workspace not reconciled, trying again");
+                tracing::warn!(%error, kind = "WorkspacePolicy", name, "workspace not reconciled, trying again");
                 retry(&leader, name);
             }
         };
@@ -120,7 +120,7 @@ async fn repositories(client: Client, git: Git, secrets: Secrets, mut caches: Ca
         tokio::select! {
             changed = caches.repositories.changed() => if changed.is_err() { return },
             Some(ended) = tasks.join_next() => if let Err(error) = ended {
-                tracing::error!(%error, "the worker of a repository ended; it is started again");
+                tracing::error!(%error, "worker of a repository ended; it is started again");
             }
         }
     }
@@ -190,7 +190,7 @@ async fn report_keys(client: Client, mut caches: Caches, events: Events) {
             let (params, patch) = super::apply::<SigningKey>(&name, version.as_deref(), "status", &status);
             if let Err(error) = api.patch_status(&name, &params, &patch).await {
                 // the watch brings what is newer
-                tracing::debug!(%error, key = %name, "status not written");
+                tracing::debug!(%error, kind = "SigningKey", name, "status not written");
                 continue;
             }
             let before = key.status.clone().unwrap_or_default().conditions;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::{Api, Client};
+use tracing::Instrument as _;
 
 use super::candidate::{self, Candidate};
 use super::documents::Documents;
@@ -23,6 +24,7 @@ use crate::admission::index::{PolicyIndex, WorkspaceView};
 use crate::api::{PolicyLedger, Sent, WorkspacePolicy, object_name};
 use crate::git::Git;
 use crate::policy::{Document, Format, VerifiedPolicy};
+use crate::telemetry::{RepositoryMetrics, metrics, trace};
 
 /// Conflicts that are met by looking again at once, before the caller waits.
 const ATTEMPTS: usize = 5;
@@ -99,6 +101,14 @@ pub struct Leader {
     applied: Mutex<HashSet<String>>,
     locks: Vec<tokio::sync::Mutex<()>>,
     leading: Leading,
+    /// What is counted of the repositories.
+    pub metrics: Arc<RepositoryMetrics>,
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        metrics().leads_no_more(&self.metrics);
+    }
 }
 
 impl Leader {
@@ -106,7 +116,9 @@ impl Leader {
     pub fn new(client: Client, git: Git, index: Arc<PolicyIndex>, events: Events, leading: Leading) -> Self {
         let locks = (0..64).map(|_| tokio::sync::Mutex::new(())).collect();
         let (observations, clones, applied) = (RwLock::default(), RwLock::default(), Mutex::default());
-        Leader { client, git, index, events, observations, clones, applied, locks, leading }
+        let counted = Arc::new(RepositoryMetrics::default());
+        metrics().leads(counted.clone());
+        Leader { client, git, index, events, observations, clones, applied, locks, leading, metrics: counted }
     }
 
     /// A repository exists; until it was observed, nobody can say that a source is missing.
@@ -190,7 +202,8 @@ impl Leader {
             Err(WorkspaceError::Contended(name.to_owned()))
         };
         let late = |_| Err(WorkspaceError::TimedOut(name.to_owned()));
-        tokio::time::timeout(LONGEST, attempts).await.unwrap_or_else(late)
+        let attempts = tokio::time::timeout(LONGEST, attempts).instrument(trace::workspace(name));
+        attempts.await.unwrap_or_else(late)
     }
 
     async fn attempt(
@@ -205,7 +218,7 @@ impl Leader {
         }
         let candidates = self.candidates(name);
         let view = WorkspaceView { source_unseen: !self.source_was_looked_at(&view), ..view };
-        let plan = plan::plan(&view, &candidates, Timestamp::now());
+        let plan = trace::plan().in_scope(|| plan::plan(&view, &candidates, Timestamp::now()));
         self.say_not_lowered(name, &plan).await;
         self.write_object(name, &view, &plan, &candidates, fresh).await?;
         self.still_leading(name)?;

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::FIELD_MANAGER;
+use crate::telemetry::metrics;
 
 /// Name of the Lease.
 const NAME: &str = "sekuire-policy-controller";
@@ -92,7 +93,7 @@ impl Election {
         shutdown.run_until_cancelled(self.keep(std::pin::pin!(watch))).await;
         let led = self.sender.send_replace(None).is_some();
         if led && let Err(error) = self.release().await {
-            tracing::warn!(%error, "the Lease could not be released; it ends by itself");
+            tracing::warn!(%error, "Lease not released; it ends by itself");
         }
         // receivers are to see that this replica does not lead, not that nobody knows
         self.sender.closed().await;
@@ -107,7 +108,10 @@ impl Election {
             tokio::select! {
                 event = watch.next() => match event {
                     Some(Ok(lease)) => self.saw(lease),
-                    Some(Err(error)) => tracing::warn!(%error, "watch of the Lease failed"),
+                    Some(Err(error)) => {
+                        metrics().watch_failed("leases");
+                        tracing::warn!(%error, resource = "leases", "watch failed, trying again");
+                    }
                     None => return,
                 },
                 () = tokio::time::sleep_until(wake) => {}
@@ -161,7 +165,7 @@ impl Election {
     fn lost(&self, holder: Option<&str>) {
         let changed = self.sender.send_if_modified(|until| until.take().is_some());
         if changed {
-            tracing::warn!(?holder, "no longer leading: the Lease was not renewed in time, or is somebody else's");
+            tracing::warn!(holder, "no longer leading: the Lease was not renewed in time, or is somebody else's");
         }
     }
 
@@ -185,7 +189,7 @@ impl Election {
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => self.look_again().await,
             failed => {
                 let why = failed.map_or_else(|_| "no answer".to_owned(), |result| format!("{:?}", result.err()));
-                tracing::warn!(%why, "the Lease could not be written");
+                tracing::warn!(error = %why, "Lease not written");
                 self.retry_at = Some(Instant::now() + RETRY);
             }
         }
@@ -196,7 +200,10 @@ impl Election {
         self.retry_at = Some(Instant::now() + RETRY);
         match tokio::time::timeout(WRITE_TIMEOUT, self.api.get_opt(NAME)).await {
             Ok(Ok(lease)) => self.saw(lease),
-            failed => tracing::warn!(?failed, "the Lease could not be read"),
+            failed => {
+                let why = failed.map_or_else(|_| "no answer".to_owned(), |result| format!("{:?}", result.err()));
+                tracing::warn!(error = %why, "Lease not read");
+            }
         }
     }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _};
+use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::accept::{Accepted, accept};
 use super::candidate::Candidate;
@@ -24,6 +26,7 @@ use crate::api::policy_repository::Cursor;
 use crate::api::{ACCEPT_REWIND, PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT, conditions};
 use crate::git::{Git, GitError, Reference, Request, Snapshot};
 use crate::policy::Reason;
+use crate::telemetry::trace;
 
 /// Workspaces that are written at the same time.
 const CONCURRENCY: usize = 16;
@@ -64,6 +67,15 @@ pub enum Cause {
     Judge,
 }
 
+impl Cause {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Cause::Look => "look",
+            Cause::Judge => "judge",
+        }
+    }
+}
+
 impl Worker {
     /// A worker that has not looked yet.
     pub fn new(client: Client, git: Git, leader: Arc<Leader>, secrets: Secrets) -> Self {
@@ -86,6 +98,12 @@ impl Worker {
 
     /// Looks once, and writes what was found into the status. Returns how long to wait until the next look.
     pub async fn look(&mut self, repository: &PolicyRepository, cause: Cause) -> Duration {
+        let span = trace::look(&repository.name_any(), cause.as_str());
+        self.look_traced(repository, cause).instrument(span).await
+    }
+
+    async fn look_traced(&mut self, repository: &PolicyRepository, cause: Cause) -> Duration {
+        let start = Instant::now();
         let mut look = if repository.spec.suspended() {
             self.leader.applied(Some(&repository.name_any()));
             Look { fault: Some(Fault::suspended()), ..Look::default() }
@@ -96,6 +114,7 @@ impl Worker {
         if look.fault.is_none() && cause == Cause::Look {
             (self.fetched, self.has_fetched) = (Timestamp::now(), true);
         }
+        self.count(&repository.name_any(), &look, cause, start.elapsed());
         look.stale_since = self.stale_since(repository, Timestamp::now());
         let requested = self.requested(repository);
         self.write_status(repository, &look, requested.as_deref()).await;
@@ -112,9 +131,20 @@ impl Worker {
         }
     }
 
+    fn count(&self, name: &str, look: &Look, cause: Cause, elapsed: Duration) {
+        let reason = look.fault.as_ref().map(|fault| fault.reason);
+        trace::looked(look.revision.as_deref(), reason.unwrap_or("Succeeded"));
+        let counted = &self.leader.metrics;
+        counted.looked(name, reason, cause == Cause::Look, elapsed);
+        if look.applied {
+            counted.skipped(name, look.skipped);
+        }
+    }
+
     /// The repository is gone: so are its clone and what it offered.
     pub async fn forget(self, repository: &PolicyRepository) {
         let name = repository.name_any();
+        self.leader.metrics.forget(&name);
         self.leader.forget(&name, &key(repository));
         if let Err(error) = self.git.forget(&key(repository)).await {
             tracing::warn!(%error, repository = %name, "clone not deleted; it is a cache, and may be deleted by hand");
@@ -153,7 +183,10 @@ impl Worker {
         }
         let ring = self.leader.index.keys();
         let files = observe::files(&snapshot);
-        let judged = self.documents.judge(&self.git, &key(repository), &files, &ring, Timestamp::now()).await;
+        let span = trace::verify(files.len());
+        let clone = key(repository);
+        let judged = self.documents.judge(&self.git, &clone, &files, &ring, Timestamp::now());
+        let judged = judged.instrument(span).await;
         if let Err(error) = judged {
             return Look { revision: look.revision, fault: Some(Fault::git(&error)), ..Look::default() };
         }
@@ -214,7 +247,8 @@ impl Worker {
         if let Some((_, error)) = self.refused.as_ref().filter(|(refused, _)| *refused == request) {
             return Err(error.clone());
         }
-        let outcome = self.git.snapshot(&request).await;
+        let span = trace::fetch(&repository.name_any(), request.offline);
+        let outcome = self.git.snapshot(&request).instrument(span).await;
         self.refused = match &outcome {
             Err(error) if error.permanent() => Some((request, error.clone())),
             _ => None,
@@ -274,7 +308,7 @@ impl Worker {
                     self.outcomes.insert(object, own.collect());
                 }
                 Err(error) => {
-                    tracing::warn!(%error, policy = %object, repository = %name, "workspace not reconciled");
+                    tracing::warn!(%error, kind = "WorkspacePolicy", name = %object, repository = %name, "workspace not reconciled");
                     failure.get_or_insert(error);
                 }
             }
@@ -346,10 +380,10 @@ impl Worker {
                     // the watch brings the new spec, and with it the next look
                     _ => return,
                 },
-                Err(error) => return tracing::warn!(%error, repository = %name, "status not written"),
+                Err(error) => return tracing::warn!(%error, kind = "PolicyRepository", name, "status not written"),
             }
         }
-        tracing::warn!(repository = %name, "status not written: the object changes too fast");
+        tracing::warn!(kind = "PolicyRepository", name, "status not written: the object changes too fast");
     }
 
     async fn tell(

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::telemetry::metrics;
 use futures::StreamExt as _;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -87,7 +88,8 @@ fn take(state: &mut State, name: &str, event: Result<Option<Secret>, watcher::Er
         Ok(Some(secret)) => State::Present(Arc::new(secret.data.unwrap_or_default())),
         Ok(None) => State::Absent,
         Err(error) => {
-            tracing::warn!(%error, secret = name, "watch of a Secret failed, trying again");
+            metrics().watch_failed("secrets");
+            tracing::warn!(%error, resource = "secrets", name, "watch failed, trying again");
             match state {
                 State::Waiting | State::Unreadable(_) => State::Unreadable(error.to_string()),
                 // what was read last counts until something else is read

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::sent::SentList;
 use crate::api::{Sent, Unreadable};
+use crate::telemetry::metrics;
 
 /// What a watch says.
 pub enum Seen<K> {
@@ -44,7 +45,7 @@ pub async fn list_watch<K>(client: Client, mut sink: impl FnMut(Seen<K>))
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let kind = K::plural(&()).into_owned();
+    let resource = K::plural(&()).into_owned();
     let mut pause = FIRST_PAUSE;
     let mut from: Option<String> = None;
     loop {
@@ -64,10 +65,12 @@ where
             Err((_, kube::Error::Api(status))) if status.code == 404 => {
                 let advice = "the cluster does not know this kind, and nothing is answered without it: apply the CRDs \
                               (`sekuire crds | kubectl apply -f -`)";
-                tracing::error!(%kind, advice, "watch failed, trying again");
+                metrics().watch_failed(&resource);
+                tracing::error!(resource, advice, "watch failed, trying again");
             }
             Err((version, error)) => {
-                tracing::warn!(%kind, %error, "watch failed, trying again");
+                metrics().watch_failed(&resource);
+                tracing::warn!(resource, %error, "watch failed, trying again");
                 from = version;
             }
         }
@@ -84,7 +87,7 @@ fn tell<K: Resource<DynamicType = ()>>(sent: Sent<K>, sink: &mut impl FnMut(Seen
     match sent.object {
         Ok(object) => sink(Seen::Now(object)),
         Err(unreadable) => {
-            tracing::error!(kind = %K::plural(&()), name = unreadable.name(), why = %unreadable.why, "object cannot be read");
+            tracing::error!(kind = %K::kind(&()), name = unreadable.name(), error = %unreadable.why, "object not readable");
             sink(Seen::Unreadable(unreadable));
         }
     }

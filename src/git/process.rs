@@ -11,6 +11,8 @@ use tokio::process::{Child, Command};
 
 use super::GitError;
 use super::protocol::{Answer, Job};
+use crate::telemetry::labels::ChildFailure;
+use crate::telemetry::metrics;
 
 /// What is kept of a child's standard error. It is read to its end, so that the child is not stopped by a full pipe.
 const STDERR_BYTES: usize = 4 << 10;
@@ -33,10 +35,13 @@ pub(super) async fn run(
     let mut child = spawn(exe, data_dir, job.work.key()).await?;
     let most = job.limits.output_bytes.saturating_add(HEAD_BYTES);
     let outcome = match tokio::time::timeout(timeout, talk(&mut child, &line, most)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(GitError::Failed(format!(
-            "gave up after {timeout:?}: the server or the repository is too slow (spec.timeout sets how long to wait)"
-        ))),
+        Ok(outcome) => outcome.inspect_err(|error| metrics().git_process_failed(failure(error))),
+        Err(_) => {
+            metrics().git_process_failed(ChildFailure::Timeout);
+            Err(GitError::Failed(format!(
+                "gave up after {timeout:?}: the server or the repository is too slow (spec.timeout sets how long to wait)"
+            )))
+        }
     };
     let output = match outcome {
         Ok(output) => output,
@@ -50,7 +55,7 @@ pub(super) async fn run(
     };
     if output.status.success() && !output.stderr.is_empty() {
         let said = job.work.hide(&String::from_utf8_lossy(&output.stderr));
-        tracing::warn!(repository = job.work.key(), said = said.trim(), "the Git process has remarks");
+        tracing::warn!(repository_uid = job.work.key(), remarks = said.trim(), "Git process has remarks");
     }
     parse(output).map_err(|error| error.map(|text| job.work.hide(&text)))
 }
@@ -127,13 +132,19 @@ async fn drain(mut from: impl AsyncRead + Unpin) -> Vec<u8> {
 /// Takes an answer apart. Only a child that ended well is believed.
 fn parse(output: Output) -> Result<(Answer, Vec<u8>), GitError> {
     if !output.status.success() {
-        return Err(death(output.status, &String::from_utf8_lossy(&output.stderr)));
+        let error = death(output.status, &String::from_utf8_lossy(&output.stderr));
+        metrics().git_process_failed(failure(&error));
+        return Err(error);
     }
     let mut stdout = output.stdout;
     let end = stdout.iter().position(|byte| *byte == b'\n').ok_or_else(nonsense)?;
     let bytes = stdout.split_off(end + 1);
     let answer: Result<Answer, GitError> = serde_json::from_slice(&stdout).map_err(|_| nonsense())?;
     Ok((answer?, bytes))
+}
+
+fn failure(error: &GitError) -> ChildFailure {
+    if matches!(error, GitError::Limit(_)) { ChildFailure::Limit } else { ChildFailure::Crash }
 }
 
 /// Why a child died, as far as its end tells.

@@ -25,6 +25,8 @@ use crate::admission::review::Answer;
 use crate::admission::server::Service;
 use crate::api::policy_repository::ReceiverType;
 use crate::git::shown;
+use crate::telemetry::labels::Hook;
+use crate::telemetry::metrics;
 
 /// The largest body that is read. Nothing of it is kept.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -76,8 +78,12 @@ impl Hooks {
         let mut check = Check::new(type_, token.as_deref().unwrap_or(&self.nobodys));
         match tokio::time::timeout(ARRIVE, feed(&mut check, body)).await {
             Ok(Ok(())) => {}
-            Ok(Err(answer)) => return answer.into(),
+            Ok(Err(answer)) => {
+                metrics().hook(Hook::Unreadable);
+                return answer.into();
+            }
             Err(_) => {
+                metrics().hook(Hook::Unreadable);
                 let message = format!("the body did not arrive within {ARRIVE:?}\n");
                 return Answer::plain(StatusCode::REQUEST_TIMEOUT, message).into();
             }
@@ -91,6 +97,7 @@ impl Hooks {
 
     /// Whatever was wrong: who asks learns nothing, and the log no more than its reader can use.
     fn refused(&self, name: &str) -> Response<Full<Bytes>> {
+        metrics().hook(Hook::Refused);
         let name = shown(name);
         tracing::debug!(repository = name, "hook refused");
         let now = Instant::now();
@@ -100,7 +107,7 @@ impl Hooks {
             let count = std::mem::take(&mut refusals.untold);
             tracing::warn!(
                 count,
-                last = name,
+                repository = name,
                 "hooks refused: signature or token missing or wrong, or no receiver of that name"
             );
         }
@@ -162,17 +169,21 @@ async fn accepted(endpoint: &Endpoint, event: &str) -> Response<Full<Bytes>> {
             // one too many is still not to be lost: it may be the last one
             endpoint.look_soon();
         }
+        metrics().hook(Hook::RateLimited);
         return too_many(wait, "too many requests for this repository; a look at it is asked for already\n");
     }
     let (repository, type_) = (&*endpoint.name, endpoint.spec.type_.as_str());
-    tracing::info!(repository, r#type = type_, event = shown(event), "hook accepted");
+    tracing::info!(repository, receiver = type_, event = shown(event), "hook accepted");
     if ping {
+        metrics().hook(Hook::Ping);
         return Answer::plain(StatusCode::OK, "it works; a push will have the repository looked at\n").into();
     }
     if endpoint.look().await {
+        metrics().hook(Hook::Accepted);
         return Answer::plain(StatusCode::ACCEPTED, "the repository will be looked at\n").into();
     }
-    tracing::warn!(repository, "hook answered with 503: the look could not be asked for in time");
+    metrics().hook(Hook::Unavailable);
+    tracing::warn!(repository, "hook answered with 503: look not asked for in time");
     let message = "the look could not be asked for in time; it is still tried\n";
     Answer::plain(StatusCode::SERVICE_UNAVAILABLE, message).into()
 }

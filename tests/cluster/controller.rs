@@ -29,6 +29,7 @@ pub(crate) struct ControllerOptions {
     kubeconfig: Option<PathBuf>,
     api: bool,
     receiver: bool,
+    metrics: bool,
     flags: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -38,7 +39,7 @@ impl ControllerOptions {
     pub(crate) fn new(identity: &str) -> ControllerOptions {
         let (flags, env) = (Vec::new(), Vec::new());
         let identity = identity.to_owned();
-        ControllerOptions { identity, kubeconfig: None, api: false, receiver: false, flags, env }
+        ControllerOptions { identity, kubeconfig: None, api: false, receiver: false, metrics: false, flags, env }
     }
 
     /// Other credentials than the administrator's, or another way to the API server.
@@ -56,6 +57,12 @@ impl ControllerOptions {
     /// With the receiver.
     pub(crate) fn receiver(mut self) -> Self {
         self.receiver = true;
+        self
+    }
+
+    /// With metrics.
+    pub(crate) fn metrics(mut self) -> Self {
+        self.metrics = true;
         self
     }
 
@@ -105,10 +112,12 @@ impl ControllerOptions {
         args.extend(api.iter().map(|port| format!("--api-listen=127.0.0.1:{}", port.number())));
         let receiver = self.receiver.then(Port::reserve);
         args.extend(receiver.iter().map(|port| format!("--receiver-listen=127.0.0.1:{}", port.number())));
+        let metrics = self.metrics.then(Port::reserve);
+        args.extend(metrics.iter().map(|port| format!("--metrics-listen=127.0.0.1:{}", port.number())));
         args.extend(self.flags);
         let log = folder.join("log");
         let process = Process::start(&sekuire(), &args, &self.env, &log);
-        Controller { identity: self.identity, args, env: self.env, port, api, receiver, log, process }
+        Controller { identity: self.identity, args, env: self.env, port, api, receiver, metrics, log, process }
     }
 }
 
@@ -120,6 +129,7 @@ pub(crate) struct Controller {
     port: Port,
     api: Option<Port>,
     receiver: Option<Port>,
+    metrics: Option<Port>,
     log: PathBuf,
     process: Process,
 }
@@ -158,6 +168,11 @@ impl Controller {
     /// `https://127.0.0.1:…` of the receiver, which it was started with.
     pub(crate) fn receiver_url(&self) -> String {
         format!("https://127.0.0.1:{}", self.receiver.as_ref().expect("started with it").number())
+    }
+
+    /// `127.0.0.1:…` of the metrics, which it was started with.
+    pub(crate) fn metrics_address(&self) -> String {
+        format!("127.0.0.1:{}", self.metrics.as_ref().expect("started with it").number())
     }
 
     /// Where it keeps its clones.

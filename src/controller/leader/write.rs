@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, PostParams, Preconditions};
+use tracing::Instrument as _;
 
 use super::{Leader, WorkspaceError};
 use crate::admission::index::{LedgerView, ObjectView, WorkspaceView};
@@ -19,6 +20,7 @@ use crate::controller::events::Events;
 use crate::controller::plan::Plan;
 use crate::controller::status::{self, Observed};
 use crate::policy::VerifiedPolicy;
+use crate::telemetry::{metrics, trace};
 
 impl Leader {
     /// A second object of a workspace, which no replica looks at.
@@ -30,7 +32,8 @@ impl Leader {
             resource_version: Some(object.resource_version.clone()),
         });
         self.policies().delete(name, &params).await.map_err(WorkspaceError::api("delete WorkspacePolicy", name))?;
-        tracing::warn!(policy = %name, workspace, "deleted a second object of a workspace");
+        metrics().object_restored("WorkspacePolicy");
+        tracing::warn!(kind = "WorkspacePolicy", name, workspace, "second object of a workspace deleted");
         let note = format!("WorkspacePolicy {name} was deleted: workspace {workspace} has the object {proper}");
         self.events.warning(Events::policy(&proper, None), "Restored", note).await;
         Ok(())
@@ -53,11 +56,12 @@ impl Leader {
             None => {
                 let object = WorkspacePolicy::new(name, spec);
                 let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-                self.policies().create(&params, &object).await
+                self.policies().create(&params, &object).instrument(trace::write("WorkspacePolicy")).await
             }
             Some(object) => {
                 let (params, patch) = apply::<WorkspacePolicy>(name, Some(&object.resource_version), "spec", &spec);
-                let sent = self.sent_policies().patch(name, &params, &patch).await;
+                let api = self.sent_policies();
+                let sent = api.patch(name, &params, &patch).instrument(trace::write("WorkspacePolicy")).await;
                 sent.and_then(readable)
             }
         };
@@ -81,7 +85,7 @@ impl Leader {
         let about = Events::policy(name, written.metadata.uid.clone());
         if is_new || plan.signed_again {
             let what = if is_new { "accepted" } else { "signed again" };
-            tracing::info!(policy = %policy.policy_id(), workspace = %policy.workspace_id(), %version, commit = %source.commit,
+            tracing::info!(policy_id = %policy.policy_id(), workspace = %policy.workspace_id(), %version, commit = %source.commit,
                 key_id = %policy.signing_key_id(), signed_again = !is_new, "policy accepted");
             let note = format!(
                 "version {version} of {} ({}) was {what}: {} in commit {}, signed by {}",
@@ -93,7 +97,9 @@ impl Leader {
             );
             self.events.normal(about, "Verified", note).await;
         } else {
-            tracing::warn!(policy = %policy.policy_id(), workspace = %policy.workspace_id(), %version, "policy object put back");
+            metrics().object_restored("WorkspacePolicy");
+            tracing::warn!(kind = "WorkspacePolicy", name, policy_id = %policy.policy_id(), workspace = %policy.workspace_id(),
+                %version, "object put back");
             let note = format!("the object was changed or deleted by somebody else; version {version} was put back");
             self.events.warning(about, "Restored", note).await;
         }
@@ -129,11 +135,12 @@ impl Leader {
             None => {
                 let ledger = PolicyLedger::new(name, spec);
                 let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-                self.ledgers().create(&params, &ledger).await
+                self.ledgers().create(&params, &ledger).instrument(trace::write("PolicyLedger")).await
             }
             Some(resource_version) => {
                 let (params, patch) = apply::<PolicyLedger>(name, Some(resource_version), "spec", &spec);
-                let sent = self.sent_ledgers().patch(name, &params, &patch).await;
+                let api = self.sent_ledgers();
+                let sent = api.patch(name, &params, &patch).instrument(trace::write("PolicyLedger")).await;
                 sent.and_then(readable)
             }
         };
@@ -144,7 +151,8 @@ impl Leader {
         let was_higher =
             !plan.lowers && !plan.signed_again && view.marked.is_some_and(|marked| marked >= base.mark.version);
         if was_higher || view.unreadable_ledger.is_some() {
-            tracing::warn!(policy = %base.mark.policy_id, version = %base.mark.version, "mark put back");
+            metrics().object_restored("PolicyLedger");
+            tracing::warn!(kind = "PolicyLedger", name, policy_id = %base.mark.policy_id, version = %base.mark.version, "object put back");
             let note = format!(
                 "the PolicyLedger was changed or deleted by somebody else; its mark {} was put back",
                 base.mark.version
@@ -158,8 +166,8 @@ impl Leader {
     async fn say_lowered(&self, name: &str, view: &WorkspaceView, written: &PolicyLedger) {
         let (from, to) = (view.ledger.as_ref().map(|ledger| ledger.mark.version), written.spec.version);
         let from = from.map(|from| from.to_string()).unwrap_or_default();
-        tracing::warn!(policy = %written.spec.policy_id, workspace = %written.spec.workspace, %from, version = %to,
-            "mark lowered, as an administrator asked");
+        tracing::warn!(policy_id = %written.spec.policy_id, workspace = %written.spec.workspace, from_version = %from,
+            version = %to, "mark lowered, as an administrator asked");
         let note = format!("the mark was lowered from {from} to {to}, as the annotation {ACCEPT_VERSION} asks");
         self.events.warning(Events::policy(name, None), "VersionAccepted", note).await;
     }

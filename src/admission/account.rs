@@ -1,0 +1,70 @@
+//! What is told of a request: one line of the log, what is counted, and what stands on its span.
+
+use super::denial;
+use super::review::Head;
+use crate::policy::Decision;
+use crate::telemetry::{Decided, Mode, metrics, trace};
+
+/// Longest text of a denial in the log: what the user got to see is longer only where there are dozens of violations.
+const MAX_DENIAL_BYTES: usize = 4096;
+
+/// Tells of a request that was judged.
+pub(super) fn judged(head: &Head<'_>, workspace: Option<&str>, decision: &Decision, mode: Mode) -> Decided {
+    let verdict = if decision.allowed { Decided::Allowed } else { Decided::Denied };
+    let policy = decision.policy.as_ref().map(|policy| (policy.policy_id.as_str(), policy.version.as_str()));
+    trace::asked(&head.namespace, &head.name, &head.operation, &head.uid);
+    trace::decided(verdict, mode, workspace, policy);
+    if verdict == Decided::Denied {
+        denied(head, workspace, decision, mode);
+    }
+    verdict
+}
+
+/// One line a denial, with what it takes to answer a question about it and nothing else of the object.
+fn denied(head: &Head<'_>, workspace: Option<&str>, decision: &Decision, mode: Mode) {
+    let mut rules: Vec<&str> = decision.violations.iter().map(|violation| violation.rule).collect();
+    rules.sort_unstable();
+    rules.dedup();
+    metrics().violations(&rules, mode);
+    let policy = decision.policy.as_ref();
+    let message = denial::describe(&head.namespace, &head.name, decision, None).message;
+    tracing::info!(
+        request_uid = &*head.uid,
+        user = &*head.user,
+        operation = &*head.operation,
+        namespace = &*head.namespace,
+        name = &*head.name,
+        workspace,
+        decision = Decided::Denied.as_str(),
+        mode = mode.as_str(),
+        policy_id = policy.map(|policy| policy.policy_id.as_str()),
+        version = policy.map(|policy| policy.version.as_str()),
+        digest = policy.map(|policy| policy.hash.as_str()),
+        commit = policy.and_then(|policy| policy.commit.as_deref()),
+        key_id = policy.map(|policy| policy.signing_key_id.as_str()),
+        rules = rules.join(","),
+        count = decision.violations.len(),
+        denial = &message[..message.floor_char_boundary(MAX_DENIAL_BYTES)],
+        trace_id = trace::id(),
+        "agent denied"
+    );
+}
+
+/// One line for what was refused without being judged.
+pub(super) fn refused(head: Option<&Head<'_>>, why: &str) {
+    if let Some(head) = head {
+        trace::asked(&head.namespace, &head.name, &head.operation, &head.uid);
+    }
+    trace::decided(Decided::Error, Mode::Enforce, None, None);
+    tracing::warn!(
+        request_uid = head.map(|head| &*head.uid),
+        user = head.map(|head| &*head.user),
+        operation = head.map(|head| &*head.operation),
+        namespace = head.map(|head| &*head.namespace),
+        name = head.map(|head| &*head.name),
+        decision = Decided::Error.as_str(),
+        error = why,
+        trace_id = trace::id(),
+        "admission request not judged"
+    );
+}

@@ -1,0 +1,296 @@
+//! What happens, counted.
+//!
+//! One set for the process, as the log is one: handing it to everything that counts would only add arguments. The children
+//! that admission counts with are looked up once, so that a request costs a few atomic additions and no allocation.
+
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+
+use super::labels::{ChildFailure, Decided, Hook, Mode};
+use super::repositories::RepositoryMetrics;
+use super::state::gauges;
+use crate::policy::Rule;
+
+/// Seconds. A decision takes tens of microseconds; one that waits for the label of a namespace up to a second.
+const LATENCIES: [f64; 15] =
+    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+/// What is watched.
+const WATCHED: [&str; 9] = [
+    "workspacepolicies",
+    "signingkeys",
+    "signingthresholds",
+    "policyledgers",
+    "policyrepositories",
+    "namespaces",
+    "secrets",
+    "leases",
+    "validatingwebhookconfigurations",
+];
+
+/// The kind of what is judged.
+const KIND: &str = "Agent";
+
+struct Admission {
+    requests: IntCounter,
+    duration: Histogram,
+}
+
+/// All that is counted.
+pub struct Metrics {
+    registry: Registry,
+    /// By [`Decided`] and [`Mode`].
+    admission: [[Admission; 4]; 3],
+    violations: IntCounterVec,
+    objects_restored: IntCounterVec,
+    webhook_restored: IntCounter,
+    receiver: [IntCounter; 6],
+    git_processes: [IntCounter; 3],
+    events_dropped: IntCounter,
+    watch_failures: IntCounterVec,
+    panics: IntCounterVec,
+    trace_failures: IntCounter,
+    /// Those of the leader; gone with it.
+    repositories: ArcSwapOption<RepositoryMetrics>,
+    break_glass: Mutex<Option<Option<Timestamp>>>,
+}
+
+static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+/// Those of this process.
+pub fn metrics() -> &'static Metrics {
+    &METRICS
+}
+
+impl Metrics {
+    fn new() -> Metrics {
+        let registry = Registry::new();
+        let counter = |name, help| counter(&registry, name, help);
+        let receiver = counters(
+            &registry,
+            "sekuire_receiver_requests_total",
+            "Requests to the receiver, by what became of them.",
+            "result",
+            &Hook::ALL.map(Hook::as_str),
+        );
+        let git_processes = counters(
+            &registry,
+            "sekuire_git_process_failures_total",
+            "Git processes that did not end in order.",
+            "reason",
+            &ChildFailure::ALL.map(ChildFailure::as_str),
+        );
+        Metrics {
+            admission: admission(&registry),
+            violations: violations(&registry),
+            objects_restored: counters(
+                &registry,
+                "sekuire_objects_restored_total",
+                "Objects of the controller that somebody else changed or deleted, and that were put back.",
+                "kind",
+                &["WorkspacePolicy", "PolicyLedger"],
+            ),
+            webhook_restored: counter(
+                "sekuire_webhook_configuration_restored_total",
+                "How often the webhook configuration was put back that somebody else had changed or deleted.",
+            ),
+            receiver: Hook::ALL.map(|hook| receiver.with_label_values(&[hook.as_str()])),
+            git_processes: ChildFailure::ALL.map(|failure| git_processes.with_label_values(&[failure.as_str()])),
+            events_dropped: counter(
+                "sekuire_events_dropped_total",
+                "Kubernetes Events that the API server did not take.",
+            ),
+            watch_failures: counters(
+                &registry,
+                "sekuire_watch_failures_total",
+                "Lists and watches of the API server that failed and were begun again.",
+                "resource",
+                &WATCHED,
+            ),
+            panics: counters(
+                &registry,
+                "sekuire_panics_total",
+                "Requests that were answered with an internal error because of a fault of this program.",
+                "server",
+                &["webhook", "read API", "receiver", "metrics"],
+            ),
+            trace_failures: counter(
+                "sekuire_trace_export_failures_total",
+                "Batches of spans that the collector did not take.",
+            ),
+            repositories: ArcSwapOption::empty(),
+            break_glass: Mutex::new(None),
+            registry,
+        }
+    }
+
+    /// An admission request was answered after `elapsed`.
+    pub fn admission(&self, verdict: Decided, mode: Mode, elapsed: Duration) {
+        let children = &self.admission[verdict as usize][mode as usize];
+        children.requests.inc();
+        children.duration.observe(elapsed.as_secs_f64());
+    }
+
+    /// A request broke these rules, each named once.
+    pub fn violations(&self, rules: &[&str], mode: Mode) {
+        for rule in rules {
+            self.violations.with_label_values(&[rule, mode.as_str()]).inc();
+        }
+    }
+
+    /// An object of this kind was put back.
+    pub fn object_restored(&self, kind: &'static str) {
+        self.objects_restored.with_label_values(&[kind]).inc();
+    }
+
+    /// The webhook configuration was put back.
+    pub fn webhook_restored(&self) {
+        self.webhook_restored.inc();
+    }
+
+    /// The receiver has answered.
+    pub fn hook(&self, hook: Hook) {
+        self.receiver[hook as usize].inc();
+    }
+
+    /// A Git process did not end in order.
+    pub fn git_process_failed(&self, failure: ChildFailure) {
+        self.git_processes[failure as usize].inc();
+    }
+
+    /// An Event could not be published.
+    pub fn event_dropped(&self) {
+        self.events_dropped.inc();
+    }
+
+    /// A list or a watch failed.
+    pub fn watch_failed(&self, resource: &str) {
+        self.watch_failures.with_label_values(&[resource]).inc();
+    }
+
+    /// A request was answered with a 500 because of a panic.
+    pub fn panicked(&self, server: &'static str) {
+        self.panics.with_label_values(&[server]).inc();
+    }
+
+    /// Spans were lost.
+    pub(super) fn trace_export_failed(&self) {
+        self.trace_failures.inc();
+    }
+
+    /// Break glass is open (until then, if it ends by itself), or not: nothing is enforced meanwhile.
+    pub fn break_glass(&self, open: Option<Option<Timestamp>>) {
+        *self.break_glass.lock().unwrap_or_else(PoisonError::into_inner) = open;
+    }
+
+    /// Whoever begins to lead counts for the repositories, in place of whoever did before.
+    pub fn leads(&self, metrics: Arc<RepositoryMetrics>) {
+        self.repositories.store(Some(metrics));
+    }
+
+    /// Whoever stops leading takes its series along, unless another already counts.
+    pub fn leads_no_more(&self, metrics: &Arc<RepositoryMetrics>) {
+        let current = self.repositories.load();
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, metrics)) {
+            self.repositories.compare_and_swap(&current, None);
+        }
+    }
+
+    /// Everything counted so far.
+    pub(super) fn families(&self) -> Vec<MetricFamily> {
+        let mut families = self.registry.gather();
+        if let Some(repositories) = self.repositories.load().as_ref() {
+            families.extend(repositories.families());
+        }
+        families.extend(self.break_glass_families());
+        families
+    }
+
+    fn break_glass_families(&self) -> Vec<MetricFamily> {
+        let open = *self.break_glass.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut families = gauges(
+            "sekuire_break_glass_open",
+            "1 while break glass has stopped enforcement.",
+            &[],
+            [(Vec::new(), if open.is_some() { 1.0 } else { 0.0 })],
+        );
+        if let Some(Some(end)) = open {
+            families.extend(gauges(
+                "sekuire_break_glass_end_timestamp_seconds",
+                "When break glass ends by itself.",
+                &[],
+                [(Vec::new(), seconds(end))],
+            ));
+        }
+        families
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn seconds(at: Timestamp) -> f64 {
+    at.as_duration().as_secs_f64()
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    let counter = built(IntCounter::new(name, help));
+    register(registry, counter.clone());
+    counter
+}
+
+/// With a series for each of these values from the start: else the first increase of each would go unseen.
+fn counters(registry: &Registry, name: &str, help: &str, label: &str, values: &[&str]) -> IntCounterVec {
+    let counters = built(IntCounterVec::new(Opts::new(name, help), &[label]));
+    for value in values {
+        counters.with_label_values(&[value]);
+    }
+    register(registry, counters.clone());
+    counters
+}
+
+fn admission(registry: &Registry) -> [[Admission; 4]; 3] {
+    let labels = ["kind", "decision", "mode"];
+    let help = "Admission requests, by what was decided and what that does in the namespace.";
+    let requests = built(IntCounterVec::new(Opts::new("sekuire_admission_requests_total", help), &labels));
+    let help = "From the arrived body of an admission request to its answer.";
+    let durations = histograms("sekuire_admission_duration_seconds", help, &labels, &LATENCIES);
+    register(registry, requests.clone());
+    register(registry, durations.clone());
+    Decided::ALL.map(|decided| {
+        Mode::ALL.map(|mode| {
+            let values = [KIND, decided.as_str(), mode.as_str()];
+            let (requests, duration) = (requests.with_label_values(&values), durations.with_label_values(&values));
+            Admission { requests, duration }
+        })
+    })
+}
+
+fn violations(registry: &Registry) -> IntCounterVec {
+    let help = "Admission requests that broke a rule, by rule; one that breaks several counts for each.";
+    let options = Opts::new("sekuire_admission_violations_total", help);
+    let violations = built(IntCounterVec::new(options, &["rule", "mode"]));
+    // as in `counters`
+    for (rule, mode) in Rule::ALL.iter().flat_map(|rule| Mode::ALL.map(|mode| (rule, mode))) {
+        violations.with_label_values(&[rule.as_str(), mode.as_str()]);
+    }
+    register(registry, violations.clone());
+    violations
+}
+
+pub(super) fn histograms(name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+    built(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
+}
+
+fn register(registry: &Registry, collector: impl Collector + 'static) {
+    built(registry.register(Box::new(collector)));
+}
+
+#[expect(clippy::expect_used, reason = "names and labels are constants, each used once; a test reads all of them")]
+pub(super) fn built<T>(made: Result<T, prometheus::Error>) -> T {
+    made.expect("a metric with a valid name that is used once")
+}

@@ -1,0 +1,9 @@
+//! What operators watch: metrics in a real Prometheus, alerts and dashboard, the log, traces in a collector.
+
+mod log;
+mod metrics;
+mod prometheus;
+mod rules;
+mod source;
+mod support;
+mod traces;
