@@ -16,3 +16,4 @@ mod git;
 mod harness;
 mod reconcile;
 mod resilience;
+mod rollout;

@@ -11,6 +11,7 @@
 //! No network or disk is touched while a request is answered: everything is read from memory that watches keep true.
 
 pub mod bindings;
+pub mod break_glass;
 mod bundle;
 pub mod certificates;
 mod connection;
@@ -18,7 +19,9 @@ pub(crate) mod denial;
 mod files;
 pub mod hold;
 pub mod index;
+pub mod label_policy;
 pub mod liveness;
+pub mod mode;
 mod pair;
 pub mod read_api;
 pub mod registration;
@@ -28,6 +31,7 @@ mod secret;
 pub mod server;
 mod tls;
 mod views;
+mod warnings;
 mod webhook;
 
 pub use certificates::Certificates;

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::index::{Binding, Enforced, PolicyIndex};
+use super::mode::{Label, Spared, Verdict};
 use super::review::{self, Answer, Head, Request, Settled};
 use super::routes::Handler;
 use crate::policy::{self, AgentSpec, Decision, Subject};
@@ -33,49 +34,60 @@ impl Webhook {
 
     async fn judge(&self, head: &Head<'_>, agent: &AgentSpec) -> Answer {
         if let Err(waiting_for) = self.index.ready() {
-            refused(Some(head), &waiting_for);
-            return review::not_ready(head, &waiting_for);
+            return self.unjudged(Some(head), &waiting_for, || review::not_ready(head, &waiting_for));
         }
-        let (workspace, note) = self.workspace(&head.namespace).await;
+        let (binding, note) = self.binding(&head.namespace).await;
+        let (workspace, label) = match binding {
+            Binding::Workspace(workspace, label) => (Some(workspace), label),
+            Binding::Unknown | Binding::Unlabelled => (None, Label::Absent),
+        };
         let enforced = workspace.as_deref().map(|workspace| self.index.enforced(workspace));
         let subject = Subject { namespace: &head.namespace, workspace: workspace.as_deref() };
         // Without a workspace nothing is looked up, and `decide` refuses for that alone.
         let unbound = policy::Enforced::None { why: "the namespace belongs to no workspace" };
         let enforced = enforced.as_ref().map_or(unbound, Enforced::borrowed);
-        let decision = policy::decide(&subject, enforced, agent, Timestamp::now());
-        if !decision.allowed {
-            denied(head, workspace.as_deref(), &decision);
-        }
-        review::answer(head, &decision, note)
+        let now = Timestamp::now();
+        let decision = policy::decide(&subject, enforced, agent, now);
+        let (labels, glass) = (&self.index.label_policy, &self.index.break_glass);
+        let verdict = Verdict::of(&decision, &label, || labels.in_force(), || glass.open(now));
+        judged(head, workspace.as_deref(), &decision, &verdict);
+        review::answer(head, &decision, &verdict, note)
     }
 
-    /// The workspace of a namespace, and what to tell the caller if there is none.
-    async fn workspace(&self, namespace: &str) -> (Option<Arc<str>>, Option<&'static str>) {
+    /// Refuses what cannot be judged, unless enforcement is stopped.
+    fn unjudged(&self, head: Option<&Head<'_>>, why: &str, refusal: impl FnOnce() -> Answer) -> Answer {
+        let glass = self.index.break_glass.open(Timestamp::now()).map(Spared::BreakGlass);
+        refused(head, why, glass.as_ref());
+        match head.zip(glass) {
+            Some((head, glass)) => review::spare_unjudged(head, why, &glass),
+            None => refusal(),
+        }
+    }
+
+    /// What is known of a namespace, and what to tell the caller if it belongs to no workspace.
+    async fn binding(&self, namespace: &str) -> (Binding, Option<&'static str>) {
         let known = match self.index.workspace_of(namespace) {
-            Binding::Workspace(workspace) => return (Some(workspace), None),
+            bound @ Binding::Workspace(..) => return (bound, None),
             known @ (Binding::Unknown | Binding::Unlabelled) => known,
         };
         let Ok(_place) = self.waiting.try_acquire() else {
             tracing::warn!(namespace, ?known, "too many requests wait for namespaces: not waited for");
             return (
-                None,
+                known,
                 Some("The controller did not wait for the namespace's label, as too many others do; try again."),
             );
         };
         let binding = self.index.workspace_of_waiting(namespace, NAMESPACE_WAIT).await;
-        match binding {
-            Binding::Workspace(workspace) => (Some(workspace), None),
-            Binding::Unlabelled => (
-                None,
-                Some("The controller waited a second for the namespace's label; if it was only just set, try again."),
+        let note = match binding {
+            Binding::Workspace(..) => None,
+            Binding::Unlabelled => {
+                Some("The controller waited a second for the namespace's label; if it was only just set, try again.")
+            }
+            Binding::Unknown => Some(
+                "The controller waited a second and has not seen the namespace yet; if it was only just made, try again.",
             ),
-            Binding::Unknown => (
-                None,
-                Some(
-                    "The controller waited a second and has not seen the namespace yet; if it was only just made, try again.",
-                ),
-            ),
-        }
+        };
+        (binding, note)
     }
 }
 
@@ -83,12 +95,8 @@ impl Handler for Webhook {
     async fn validate(&self, body: Bytes) -> Answer {
         match review::read(&body) {
             Request::Judge(head, agent) => self.judge(&head, &agent).await,
-            Request::Settled(head, settled, answer) => {
-                if let Settled::Refused(why) = settled {
-                    refused(head.as_ref(), &why);
-                }
-                answer
-            }
+            Request::Settled(_, Settled::Allowed, answer) => answer,
+            Request::Settled(head, Settled::Refused(why), answer) => self.unjudged(head.as_ref(), &why, || answer),
         }
     }
 
@@ -97,12 +105,23 @@ impl Handler for Webhook {
     }
 }
 
-/// One line a denial, with what it takes to answer a question about it and nothing else of the object.
-fn denied(head: &Head<'_>, workspace: Option<&str>, decision: &Decision) {
+/// One line a violation of what is enforced, whatever follows from it, with what it takes to answer a question about it and
+/// nothing else of the object.
+fn judged(head: &Head<'_>, workspace: Option<&str>, decision: &Decision, verdict: &Verdict) {
+    let (mode, message) = match verdict {
+        Verdict::Admitted => return,
+        Verdict::Refused(_) => ("enforce", "agent refused"),
+        Verdict::Spared(spared) => (spared.as_str(), "agent admitted although it breaks rules"),
+    };
     let mut rules: Vec<&str> = decision.violations.iter().map(|violation| violation.rule).collect();
     rules.sort_unstable();
     rules.dedup();
     let policy = decision.policy.as_ref();
+    let (notes, why) = match verdict {
+        Verdict::Refused(notes) if !notes.is_empty() => (Some(notes.join(" ")), None),
+        Verdict::Spared(Spared::BreakGlass(open)) => (None, Some(open.to_string())),
+        _ => (None, None),
+    };
     tracing::info!(
         namespace = &*head.namespace,
         name = &*head.name,
@@ -114,12 +133,15 @@ fn denied(head: &Head<'_>, workspace: Option<&str>, decision: &Decision) {
         version = policy.map(|policy| policy.version.as_str()),
         rules = rules.join(","),
         decision = "deny",
-        "agent refused"
+        mode,
+        notes,
+        break_glass = why,
+        "{message}"
     );
 }
 
-/// One line for what was refused without being judged.
-fn refused(head: Option<&Head<'_>>, why: &str) {
+/// One line for what was refused without being judged, or would have been.
+fn refused(head: Option<&Head<'_>>, why: &str, spared: Option<&Spared>) {
     tracing::warn!(
         namespace = head.map(|head| &*head.namespace),
         name = head.map(|head| &*head.name),
@@ -128,6 +150,7 @@ fn refused(head: Option<&Head<'_>>, why: &str) {
         uid = head.map(|head| &*head.uid),
         why,
         decision = "deny",
+        mode = spared.map_or("enforce", Spared::as_str),
         "admission request refused unjudged"
     );
 }
