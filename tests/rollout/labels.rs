@@ -15,7 +15,7 @@ async fn ways(client: &Client, name: &str) -> Vec<(&'static str, String, Value)>
     let path = format!("/api/v1/namespaces/{name}");
     let mut ways = Vec::new();
     let labels = |value: Value| json!({"metadata": {"labels": {WORKSPACE: value}}});
-    for part in ["", "/status", "/finalize"] {
+    for part in ["", "/status"] {
         let at = format!("{path}{part}");
         ways.push(("merge", at.clone(), labels(json!("ws_b"))));
         ways.push(("merge", at.clone(), labels(Value::Null)));
@@ -29,13 +29,28 @@ async fn ways(client: &Client, name: &str) -> Vec<(&'static str, String, Value)>
         (applied["apiVersion"], applied["kind"]) = (json!("v1"), json!("Namespace"));
         applied["metadata"]["name"] = json!(name);
         ways.push(("apply", at.clone(), applied));
-        let mut whole = ask(client, "merge", &path, &json!({})).await.unwrap();
-        whole["metadata"].as_object_mut().unwrap().remove("managedFields");
-        whole["metadata"].as_object_mut().unwrap().remove("resourceVersion");
-        whole["metadata"]["labels"][WORKSPACE] = json!("ws_b");
-        ways.push(("PUT", at, whole));
+    }
+    // the API server knows no PATCH of `finalize`
+    for part in ["", "/status", "/finalize"] {
+        ways.push(("PUT", format!("{path}{part}"), whole(client, name, Some("ws_b")).await));
+        ways.push(("PUT", format!("{path}{part}"), whole(client, name, None).await));
     }
     ways
+}
+
+/// A namespace as a whole, with this label.
+async fn whole(client: &Client, name: &str, workspace: Option<&str>) -> Value {
+    let mut whole = ask(client, "merge", &format!("/api/v1/namespaces/{name}"), &json!({})).await.unwrap();
+    let metadata = whole["metadata"].as_object_mut().unwrap();
+    metadata.remove("managedFields");
+    metadata.remove("resourceVersion");
+    metadata.remove("uid");
+    let labels = metadata["labels"].as_object_mut().unwrap();
+    match workspace {
+        Some(workspace) => drop(labels.insert(WORKSPACE.to_owned(), json!(workspace))),
+        None => drop(labels.remove(WORKSPACE)),
+    }
+    whole
 }
 
 /// Namespaces to be made with a label.
@@ -63,10 +78,9 @@ async fn no_verb_and_no_subresource_lets_others_write_a_label_and_the_platform_t
         (client_as(&cluster, "pia", &[PLATFORM]).await, client_as(&cluster, "otto", &[OTHERS]).await);
     let before = json!({WORKSPACE: "ws_a"});
     // without the policy each of these is a real attack: it takes the label from the namespace, or gives it another
-    for way in ways_of(&cluster, &platform).await {
-        let (verb, path, body) = &way.1;
-        ask(&other, verb, path, body).await.unwrap_or_else(|why| panic!("{verb} {path} {body}: {why}"));
-        assert_ne!(label(&platform, &way.0).await, before, "{verb} {path} {body}");
+    for (name, (verb, path, body)) in ways_of(&cluster, &platform).await {
+        ask(&other, verb, &path, &body).await.unwrap_or_else(|why| panic!("{verb} {path} {body}: {why}"));
+        assert_ne!(label(&platform, &name).await, before, "{verb} {path} {body}");
     }
 
     protect_labels(&cluster).await;
@@ -100,14 +114,12 @@ async fn no_verb_and_no_subresource_lets_others_write_a_label_and_the_platform_t
 
 /// Each way, with a namespace of its own that has the label.
 async fn ways_of(cluster: &Cluster, client: &Client) -> Vec<(String, (&'static str, String, Value))> {
-    let count = ways(client, &cluster.namespace("count").await).await.len();
+    let model = cluster.namespace_with("model", &[(WORKSPACE, "ws_a")]).await;
     let mut all = Vec::new();
-    for at in 0..count {
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"generateName": "attacked-", "labels": {WORKSPACE: "ws_a"}}});
-        let made = ask(client, "POST", "/api/v1/namespaces", &namespace).await.unwrap();
-        let name = made["metadata"]["name"].as_str().unwrap().to_owned();
-        all.push((name.clone(), ways(client, &name).await.swap_remove(at)));
+    for (verb, path, body) in ways(client, &model).await {
+        let name = cluster.namespace_with("attacked", &[(WORKSPACE, "ws_a")]).await;
+        let body = serde_json::from_str(&body.to_string().replace(&model, &name)).unwrap();
+        all.push((name.clone(), (verb, path.replace(&model, &name), body)));
     }
     all
 }
@@ -130,7 +142,7 @@ async fn what_concerns_no_label_of_ours_is_free_and_such_a_namespace_can_be_dele
     })
     .await;
     let before = label(&other, &bound).await;
-    for part in ["", "/status", "/finalize"] {
+    for part in ["", "/status"] {
         for change in [
             json!({"labels": {"team": "b", "sekuire": "x", "example.com/sekuire.ai": "y"}}),
             json!({"annotations": {"sekuire.ai/note": "annotations are free"}}),
@@ -139,6 +151,9 @@ async fn what_concerns_no_label_of_ours_is_free_and_such_a_namespace_can_be_dele
             ask(&other, "merge", &format!("{path}{part}"), &json!({"metadata": change})).await.unwrap();
         }
     }
+    let mut finalized = whole(&other, &bound, Some("ws_a")).await;
+    finalized["metadata"]["labels"]["team"] = json!("c");
+    ask(&other, "PUT", &format!("{path}/finalize"), &finalized).await.unwrap();
     assert_eq!(label(&other, &bound).await, before);
     let plain = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "plain"}});
     ask(&other, "POST", "/api/v1/namespaces", &plain).await.unwrap();
