@@ -91,7 +91,7 @@ async fn no_verb_and_no_subresource_lets_others_write_a_label_and_the_platform_t
         said.map_or(Ok(()), |_| Err("not yet"))
     })
     .await;
-    let refusal = "labels sekuire.ai/* of a namespace are set, changed and removed by members of platform-team alone";
+    let refusal = "labels sekuire.ai/* of a namespace are set, changed and removed by members of platform-team, system:masters alone";
     for (name, (verb, path, body)) in ways_of(&cluster, &platform).await {
         let said = ask(&other, verb, &path, &body).await.expect_err(&format!("{verb} {path} {body}"));
         assert!(said.contains(refusal) && said.contains(LABELS), "{verb} {path} {body}: {said}");

@@ -21,7 +21,7 @@ pub(super) const OTHERS: &str = "others";
 fn spec(file: &str) -> Value {
     let path = format!("{}/charts/sekuire-policy-controller/files/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {path}: {e}"));
-    let filled = text.replace("[\"system:masters\"]", &json!([PLATFORM]).to_string());
+    let filled = text.replace("[\"system:masters\"]", &json!([PLATFORM, "system:masters"]).to_string());
     assert_ne!(text, filled, "the place of the groups");
     serde_yaml::from_str(&filled).unwrap()
 }
