@@ -1,6 +1,8 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::admission::mode::Verdict;
+use crate::policy::Decision;
 use crate::policy::{PolicyRef, Violation};
 
 fn request() -> Value {
