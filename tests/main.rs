@@ -17,3 +17,4 @@ mod harness;
 mod observe;
 mod reconcile;
 mod resilience;
+mod rollout;

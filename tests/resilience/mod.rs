@@ -5,7 +5,7 @@ mod kills;
 mod leaders;
 mod leftovers;
 mod probes;
-mod support;
+pub(crate) mod support;
 mod tamper;
 mod tampering;
 mod undecodable;

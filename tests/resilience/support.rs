@@ -29,20 +29,20 @@ use tokio::task::JoinHandle;
 use crate::cluster::{Cluster, ClusterOptions, GitRepo, Signer, controller::NAMESPACE};
 
 /// The tool that is denied wherever one is.
-pub(super) const DENIED: &str = "shell";
+pub(crate) const DENIED: &str = "shell";
 /// How long anything may take that takes a second at most.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A cluster of one's own, with the CRDs, a trusted key, a repository and the object that names it; no controller yet.
-pub(super) struct Site {
-    pub(super) cluster: Cluster,
-    pub(super) client: Client,
-    pub(super) repo: GitRepo,
-    pub(super) signer: Signer,
+pub(crate) struct Site {
+    pub(crate) cluster: Cluster,
+    pub(crate) client: Client,
+    pub(crate) repo: GitRepo,
+    pub(crate) signer: Signer,
 }
 
 impl Site {
-    pub(super) async fn new(options: ClusterOptions) -> Site {
+    pub(crate) async fn new(options: ClusterOptions) -> Site {
         let cluster = options.start().await;
         cluster.install_crds().await;
         let (client, repo, signer) = (cluster.client().await, GitRepo::new().await, Signer::new(7));
@@ -58,17 +58,17 @@ impl Site {
     }
 
     /// The document of a workspace that denies these tools.
-    pub(super) fn document(&self, workspace: &str, version: &str, denied: &[&str]) -> Value {
+    pub(crate) fn document(&self, workspace: &str, version: &str, denied: &[&str]) -> Value {
         self.document_as(workspace, version, "active", denied)
     }
 
-    pub(super) fn document_as(&self, workspace: &str, version: &str, status: &str, denied: &[&str]) -> Value {
+    pub(crate) fn document_as(&self, workspace: &str, version: &str, status: &str, denied: &[&str]) -> Value {
         let content = json!({"agent": {"capabilities": {"denied_tools": denied}}});
         serde_json::from_str(&self.signer.document(workspace, version, status, content)).unwrap()
     }
 
     /// Commits these documents, each as the file of its workspace.
-    pub(super) async fn commit<'a>(&self, documents: impl IntoIterator<Item = &'a Value>) -> String {
+    pub(crate) async fn commit<'a>(&self, documents: impl IntoIterator<Item = &'a Value>) -> String {
         for document in documents {
             let path = format!("policies/{}.json", document["workspace_id"].as_str().unwrap());
             self.repo.write(&path, format!("{document:#}\n"));
@@ -77,24 +77,24 @@ impl Site {
     }
 
     /// A namespace of a workspace.
-    pub(super) async fn namespace(&self, workspace: &str) -> String {
+    pub(crate) async fn namespace(&self, workspace: &str) -> String {
         self.cluster.namespace_with("agents", &[(WORKSPACE_LABEL, workspace)]).await
     }
 
-    pub(super) fn policies(&self) -> Api<WorkspacePolicy> {
+    pub(crate) fn policies(&self) -> Api<WorkspacePolicy> {
         Api::all(self.client.clone())
     }
 
-    pub(super) fn ledgers(&self) -> Api<PolicyLedger> {
+    pub(crate) fn ledgers(&self) -> Api<PolicyLedger> {
         Api::all(self.client.clone())
     }
 
-    pub(super) fn agents(&self, namespace: &str) -> Api<Agent> {
+    pub(crate) fn agents(&self, namespace: &str) -> Api<Agent> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
     /// Waits until object and mark of a workspace are at this version, and the object says that it is enforced.
-    pub(super) async fn enforced(&self, name: &str, version: &str) {
+    pub(crate) async fn enforced(&self, name: &str, version: &str) {
         until(&format!("{name} is enforced at {version}"), async || self.is_at(name, version).await).await;
     }
 
@@ -105,7 +105,7 @@ impl Site {
     }
 
     /// The holder of the controllers' Lease, and when it took and renewed it.
-    pub(super) async fn lease(&self) -> (Option<String>, Option<jiff::Timestamp>, Option<jiff::Timestamp>) {
+    pub(crate) async fn lease(&self) -> (Option<String>, Option<jiff::Timestamp>, Option<jiff::Timestamp>) {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), NAMESPACE);
         let lease = api.get_opt("sekuire-policy-controller").await.unwrap();
         let spec = lease.and_then(|lease| lease.spec).unwrap_or_default();
@@ -113,7 +113,7 @@ impl Site {
         (holder, spec.acquire_time.map(|time| time.0), spec.renew_time.map(|time| time.0))
     }
 
-    pub(super) async fn led_by(&self, identity: &str) {
+    pub(crate) async fn led_by(&self, identity: &str) {
         until(&format!("{identity} leads"), async || {
             let (holder, ..) = self.lease().await;
             if holder.as_deref() == Some(identity) { Ok(()) } else { Err(format!("{holder:?}")) }
@@ -122,7 +122,7 @@ impl Site {
     }
 
     /// How often an Event of this reason was published about an object.
-    pub(super) async fn events(&self, name: &str, reason: &str) -> i32 {
+    pub(crate) async fn events(&self, name: &str, reason: &str) -> i32 {
         let events: Api<Event> = Api::all(self.client.clone());
         let all = events.list(&ListParams::default()).await.unwrap();
         let about = all.items.iter().filter(|event| {
@@ -133,7 +133,7 @@ impl Site {
     }
 
     /// The resourceVersions of everything that the controller writes when something has changed, and only then.
-    pub(super) async fn revisions(&self) -> BTreeMap<String, String> {
+    pub(crate) async fn revisions(&self) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
         self.add::<WorkspacePolicy>(&mut all).await;
         self.add::<PolicyLedger>(&mut all).await;
@@ -154,7 +154,7 @@ impl Site {
     }
 
     /// Waits until nothing is written any more: for three seconds, which is three looks at the repository.
-    pub(super) async fn at_rest(&self) -> BTreeMap<String, String> {
+    pub(crate) async fn at_rest(&self) -> BTreeMap<String, String> {
         let mut last = (Instant::now(), self.revisions().await);
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -171,7 +171,7 @@ impl Site {
     }
 
     /// That nothing is written for so long.
-    pub(super) async fn stays_at(&self, before: &BTreeMap<String, String>, how_long: Duration, when: &str) {
+    pub(crate) async fn stays_at(&self, before: &BTreeMap<String, String>, how_long: Duration, when: &str) {
         let end = Instant::now() + how_long;
         while Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(250)).await;
@@ -186,7 +186,7 @@ impl Site {
     }
 }
 
-pub(super) fn at_version(policy: &WorkspacePolicy, ledger: &PolicyLedger, version: &str) -> Result<(), String> {
+pub(crate) fn at_version(policy: &WorkspacePolicy, ledger: &PolicyLedger, version: &str) -> Result<(), String> {
     let there = policy.spec.document["version"].as_str().unwrap_or_default();
     let mark = ledger.spec.version.to_string();
     let status = policy.status.clone().unwrap_or_default();
@@ -200,7 +200,7 @@ pub(super) fn at_version(policy: &WorkspacePolicy, ledger: &PolicyLedger, versio
     Err(format!("object {there}, mark {mark}, {:?}", status.conditions))
 }
 
-pub(super) fn differing(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
+pub(crate) fn differing(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
     let names = before.keys().chain(now.keys());
     let mut moved: Vec<String> = names.filter(|name| before.get(*name) != now.get(*name)).cloned().collect();
     moved.sort();
@@ -209,7 +209,7 @@ pub(super) fn differing(before: &BTreeMap<String, String>, now: &BTreeMap<String
 }
 
 /// The manifest of an agent that uses these tools.
-pub(super) fn agent(namespace: &str, name: &str, tools: &[&str]) -> Agent {
+pub(crate) fn agent(namespace: &str, name: &str, tools: &[&str]) -> Agent {
     let tools: Vec<Value> = tools.iter().map(|tool| json!({"name": tool})).collect();
     serde_json::from_value(json!({
         "apiVersion": "sekuire.ai/v1alpha1", "kind": "Agent",
@@ -220,12 +220,12 @@ pub(super) fn agent(namespace: &str, name: &str, tools: &[&str]) -> Agent {
 }
 
 /// A request that changes nothing, and is judged all the same.
-pub(super) fn dry_run() -> PostParams {
+pub(crate) fn dry_run() -> PostParams {
     PostParams { dry_run: true, ..PostParams::default() }
 }
 
 /// Waits until it holds; after a minute and a half the test ends with the last reason why not.
-pub(super) async fn until<F: Future<Output = Result<(), E>>, E: Debug>(what: &str, mut holds: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = Result<(), E>>, E: Debug>(what: &str, mut holds: impl FnMut() -> F) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let Err(why) = holds().await else { return };
@@ -235,10 +235,10 @@ pub(super) async fn until<F: Future<Output = Result<(), E>>, E: Debug>(what: &st
 }
 
 /// Random numbers whose seed is printed, and is taken from `SEKUIRE_SEED` where that is set.
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub(super) fn new() -> Random {
+    pub(crate) fn new() -> Random {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
         let seed = env::var("SEKUIRE_SEED").map_or(u64::from(clock), |seed| seed.parse().expect("a number"));
         println!("SEKUIRE_SEED={seed}");
@@ -246,7 +246,7 @@ impl Random {
     }
 
     /// SplitMix64: any generator would do.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -263,13 +263,13 @@ struct Recorded {
 }
 
 /// Watches all policies and ledgers: counts their writes, and notes every version that went down.
-pub(super) struct History {
+pub(crate) struct History {
     recorded: Arc<Mutex<Recorded>>,
     tasks: [JoinHandle<()>; 2],
 }
 
 impl History {
-    pub(super) fn record(client: &Client) -> History {
+    pub(crate) fn record(client: &Client) -> History {
         let recorded = Arc::new(Mutex::new(Recorded::default()));
         let policies = follow(client.clone(), recorded.clone(), |policy: &WorkspacePolicy| {
             policy.spec.document["version"].as_str().and_then(|version| version.parse().ok())
@@ -278,11 +278,11 @@ impl History {
         History { recorded, tasks: [tokio::spawn(policies), tokio::spawn(ledgers)] }
     }
 
-    pub(super) fn writes(&self) -> usize {
+    pub(crate) fn writes(&self) -> usize {
         self.recorded.lock().unwrap().writes
     }
 
-    pub(super) fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Vec<String> {
         self.recorded.lock().unwrap().faults.clone()
     }
 }
