@@ -18,3 +18,4 @@ mod harness;
 mod observe;
 mod reconcile;
 mod resilience;
+mod rollout;

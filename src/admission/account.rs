@@ -1,6 +1,7 @@
 //! What is told of a request: one line of the log, what is counted, and what stands on its span.
 
 use super::denial;
+use super::mode::{Spared, Verdict};
 use super::review::Head;
 use crate::policy::Decision;
 use crate::telemetry::{Decided, Mode, metrics, trace};
@@ -8,26 +9,46 @@ use crate::telemetry::{Decided, Mode, metrics, trace};
 /// Longest text of a denial in the log: what the user got to see is longer only where there are dozens of violations.
 const MAX_DENIAL_BYTES: usize = 4096;
 
-/// Tells of a request that was judged.
-pub(super) fn judged(head: &Head<'_>, workspace: Option<&str>, decision: &Decision, mode: Mode) -> Decided {
-    let verdict = if decision.allowed { Decided::Allowed } else { Decided::Denied };
-    let policy = decision.policy.as_ref().map(|policy| (policy.policy_id.as_str(), policy.version.as_str()));
-    trace::asked(&head.namespace, &head.name, &head.operation, &head.uid);
-    trace::decided(verdict, mode, workspace, policy);
-    if verdict == Decided::Denied {
-        denied(head, workspace, decision, mode);
+/// What was decided, and what that does.
+pub(super) type Outcome = (Decided, Mode);
+
+fn mode(spared: &Spared) -> Mode {
+    match spared {
+        Spared::Warn => Mode::Warn,
+        Spared::Audit => Mode::Audit,
+        Spared::BreakGlass(_) => Mode::BreakGlass,
     }
-    verdict
 }
 
-/// One line a denial, with what it takes to answer a question about it and nothing else of the object.
-fn denied(head: &Head<'_>, workspace: Option<&str>, decision: &Decision, mode: Mode) {
+/// Tells of a request that was judged.
+pub(super) fn judged(head: &Head<'_>, workspace: Option<&str>, decision: &Decision, verdict: &Verdict) -> Outcome {
+    let outcome = match verdict {
+        Verdict::Admitted => (Decided::Allowed, Mode::Enforce),
+        Verdict::Refused(_) => (Decided::Denied, Mode::Enforce),
+        Verdict::Spared(spared) => (Decided::Denied, mode(spared)),
+    };
+    let policy = decision.policy.as_ref().map(|policy| (policy.policy_id.as_str(), policy.version.as_str()));
+    trace::asked(&head.namespace, &head.name, &head.operation, &head.uid);
+    trace::decided(outcome.0, outcome.1, workspace, policy);
+    if outcome.0 == Decided::Denied {
+        denied(head, workspace, decision, verdict, outcome.1);
+    }
+    outcome
+}
+
+/// One line a denial, whatever follows from it, with what it takes to answer a question about it and nothing else of the object.
+fn denied(head: &Head<'_>, workspace: Option<&str>, decision: &Decision, verdict: &Verdict, mode: Mode) {
     let mut rules: Vec<&str> = decision.violations.iter().map(|violation| violation.rule).collect();
     rules.sort_unstable();
     rules.dedup();
     metrics().violations(&rules, mode);
     let policy = decision.policy.as_ref();
     let message = denial::describe(&head.namespace, &head.name, decision, None).message;
+    let (notes, glass) = match verdict {
+        Verdict::Refused(notes) if !notes.is_empty() => (Some(notes.join(" ")), None),
+        Verdict::Spared(Spared::BreakGlass(open)) => (None, Some(open.to_string())),
+        _ => (None, None),
+    };
     tracing::info!(
         request_uid = &*head.uid,
         user = &*head.user,
@@ -45,17 +66,21 @@ fn denied(head: &Head<'_>, workspace: Option<&str>, decision: &Decision, mode: M
         rules = rules.join(","),
         count = decision.violations.len(),
         denial = &message[..message.floor_char_boundary(MAX_DENIAL_BYTES)],
+        notes,
+        break_glass = glass,
         trace_id = trace::id(),
         "agent denied"
     );
 }
 
-/// One line for what was refused without being judged.
-pub(super) fn refused(head: Option<&Head<'_>>, why: &str) {
+/// One line for what was refused without being judged, or would have been.
+pub(super) fn refused(head: Option<&Head<'_>>, why: &str, spared: Option<&Spared>) -> Outcome {
+    // without a head there is no answer but a refusal
+    let mode = spared.filter(|_| head.is_some()).map_or(Mode::Enforce, mode);
     if let Some(head) = head {
         trace::asked(&head.namespace, &head.name, &head.operation, &head.uid);
     }
-    trace::decided(Decided::Error, Mode::Enforce, None, None);
+    trace::decided(Decided::Error, mode, None, None);
     tracing::warn!(
         request_uid = head.map(|head| &*head.uid),
         user = head.map(|head| &*head.user),
@@ -63,8 +88,10 @@ pub(super) fn refused(head: Option<&Head<'_>>, why: &str) {
         namespace = head.map(|head| &*head.namespace),
         name = head.map(|head| &*head.name),
         decision = Decided::Error.as_str(),
+        mode = mode.as_str(),
         error = why,
         trace_id = trace::id(),
         "admission request not judged"
     );
+    (Decided::Error, mode)
 }

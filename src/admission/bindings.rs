@@ -1,4 +1,4 @@
-//! Which workspace a namespace belongs to: its label, and nothing that an agent says.
+//! Which workspace a namespace belongs to, and how it asks to be enforced: its labels, and nothing that an agent says.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::mode::Label;
+
 /// What is known of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Binding {
@@ -14,14 +16,21 @@ pub enum Binding {
     Unknown,
     /// It has no label `sekuire.ai/workspace`.
     Unlabelled,
-    /// It belongs to this workspace.
-    Workspace(Arc<str>),
+    /// It belongs to this workspace, and asks for this.
+    Workspace(Arc<str>, Label),
+}
+
+/// The labels of a namespace that count here, of one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Labels {
+    workspace: Option<Arc<str>>,
+    enforcement: Label,
 }
 
 /// The labels of all namespaces.
 #[derive(Default)]
 pub struct Bindings {
-    labels: RwLock<HashMap<Box<str>, Option<Arc<str>>>>,
+    labels: RwLock<HashMap<Box<str>, Labels>>,
     changed: Notify,
 }
 
@@ -31,8 +40,10 @@ impl Bindings {
         let labels = self.labels.read().unwrap_or_else(PoisonError::into_inner);
         match labels.get(namespace) {
             None => Binding::Unknown,
-            Some(None) => Binding::Unlabelled,
-            Some(Some(workspace)) => Binding::Workspace(workspace.clone()),
+            Some(Labels { workspace: None, .. }) => Binding::Unlabelled,
+            Some(Labels { workspace: Some(workspace), enforcement }) => {
+                Binding::Workspace(workspace.clone(), enforcement.clone())
+            }
         }
     }
 
@@ -43,7 +54,7 @@ impl Bindings {
         loop {
             let changed = self.changed.notified();
             let binding = self.get(namespace);
-            if matches!(binding, Binding::Workspace(_)) || tokio::time::timeout_at(deadline, changed).await.is_err() {
+            if matches!(binding, Binding::Workspace(..)) || tokio::time::timeout_at(deadline, changed).await.is_err() {
                 return binding;
             }
         }
@@ -52,14 +63,21 @@ impl Bindings {
     /// All workspaces that have a namespace.
     pub fn workspaces(&self) -> HashSet<Arc<str>> {
         let labels = self.labels.read().unwrap_or_else(PoisonError::into_inner);
-        labels.values().flatten().cloned().collect()
+        labels.values().filter_map(|labels| labels.workspace.clone()).collect()
     }
 
-    /// A namespace was seen, with this label.
+    /// A namespace was seen, with this label `sekuire.ai/workspace` and no other of ours.
     pub fn set(&self, namespace: &str, workspace: Option<&str>) {
-        let label = workspace.map(Arc::from);
-        self.labels.write().unwrap_or_else(PoisonError::into_inner).insert(namespace.into(), label);
+        self.set_labels(namespace, workspace, Label::Absent);
+    }
+
+    /// A namespace was seen, with these labels. True if the second is another than before.
+    pub fn set_labels(&self, namespace: &str, workspace: Option<&str>, enforcement: Label) -> bool {
+        let labels = Labels { workspace: workspace.map(Arc::from), enforcement };
+        let asked = labels.enforcement.clone();
+        let before = self.labels.write().unwrap_or_else(PoisonError::into_inner).insert(namespace.into(), labels);
         self.changed.notify_waiters();
+        before.map(|labels| labels.enforcement).unwrap_or_default() != asked
     }
 
     /// A namespace is gone.

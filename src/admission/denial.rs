@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::policy::{Decision, PolicyRef, Violation};
+use crate::policy::{Decision, Violation};
 
 /// So many violations are listed at most, and so many bytes of them: a message that nobody reads to its end helps nobody,
 /// and API servers, audit logs and terminals bound theirs anyway.
@@ -37,7 +37,7 @@ pub(crate) struct Denial<'a> {
 /// Puts a decision that refuses into words.
 #[must_use]
 pub(crate) fn describe<'a>(namespace: &str, name: &str, decision: &'a Decision, note: Option<&str>) -> Denial<'a> {
-    let mut message = opening(namespace, name, decision.policy.as_ref(), decision.violations.len());
+    let mut message = opening(namespace, name, decision, "is refused");
     let mut causes = Vec::with_capacity(decision.violations.len().min(MAX_CAUSES));
     for violation in decision.violations.iter().take(MAX_CAUSES) {
         let line = line(violation, namespace);
@@ -60,15 +60,17 @@ pub(crate) fn describe<'a>(namespace: &str, name: &str, decision: &'a Decision, 
     Denial { message, causes }
 }
 
-fn opening(namespace: &str, name: &str, policy: Option<&PolicyRef>, violations: usize) -> String {
-    let mut text = format!("Agent {}/{} ", cut(namespace, 256), cut(name, 256));
-    let Some(policy) = policy else {
-        text.push_str("is refused:");
+/// Whose agent it is, and by which policy it `is refused`, or would be.
+pub(super) fn opening(namespace: &str, name: &str, decision: &Decision, verb: &str) -> String {
+    let violations = decision.violations.len();
+    let mut text = format!("Agent {}/{} {verb}", cut(namespace, 256), cut(name, 256));
+    let Some(policy) = &decision.policy else {
+        text.push(':');
         return text;
     };
     let times = if violations == 1 { "violation" } else { "violations" };
     let (id, version) = (cut(&policy.policy_id, 256), cut(&policy.version, 64));
-    push(&mut text, format_args!("is refused for {violations} {times} of policy {id} version {version} ("));
+    push(&mut text, format_args!(" for {violations} {times} of policy {id} version {version} ("));
     push(&mut text, format_args!("workspace {}", cut(&policy.workspace_id, 256)));
     if let Some(commit) = &policy.commit {
         push(&mut text, format_args!(", commit {}", cut(commit, 80)));
@@ -77,7 +79,8 @@ fn opening(namespace: &str, name: &str, policy: Option<&PolicyRef>, violations: 
     text
 }
 
-fn line(violation: &Violation, namespace: &str) -> String {
+/// One violation, in a line of its own.
+pub(super) fn line(violation: &Violation, namespace: &str) -> String {
     let Violation { rule, field, value, message, .. } = violation;
     // The value is told once: the opening names the namespace, and most sentences quote what they speak of.
     if value.is_empty() || value == namespace || message.contains(value.as_str()) {
@@ -100,6 +103,7 @@ fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::PolicyRef;
 
     fn violation(message: &str) -> Violation {
         Violation {

@@ -12,7 +12,9 @@ use tokio::sync::{Notify, watch};
 
 pub use super::bindings::Binding;
 use super::bindings::Bindings;
+use super::break_glass::BreakGlass;
 use super::hold::{self, Held, Mark};
+use super::label_policy::LabelPolicy;
 use super::liveness::Liveness;
 pub use super::liveness::Watched;
 pub use super::views::{LedgerView, ObjectView, WorkspaceView, fingerprint};
@@ -65,6 +67,10 @@ pub struct PolicyIndex {
     pub bindings: Bindings,
     /// Whether the watches are alive and their caches complete.
     pub liveness: Liveness,
+    /// Whether the labels of namespaces are protected.
+    pub label_policy: LabelPolicy,
+    /// Whether enforcement is stopped.
+    pub break_glass: BreakGlass,
     dirty: Mutex<HashSet<String>>,
     changed: Notify,
     ring: watch::Sender<u64>,

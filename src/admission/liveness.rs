@@ -27,7 +27,7 @@ const ALL: [(Watched, &str); 5] = [
 ];
 
 /// The API server sends a bookmark about once a minute: a watch that is silent for longer than this is dead.
-const SILENCE: Duration = Duration::from_secs(300);
+pub(super) const SILENCE: Duration = Duration::from_secs(300);
 
 /// How long a fresh replica only listens. What it listed first may be what somebody tampered with a moment ago, mark and
 /// object both: the leader is about to put that back, and what is held since never goes down again.

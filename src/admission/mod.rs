@@ -12,6 +12,7 @@
 
 mod account;
 pub mod bindings;
+pub mod break_glass;
 mod bundle;
 pub mod certificates;
 mod connection;
@@ -19,7 +20,9 @@ pub(crate) mod denial;
 mod files;
 pub mod hold;
 pub mod index;
+pub mod label_policy;
 pub mod liveness;
+pub mod mode;
 mod pair;
 pub mod read_api;
 pub mod registration;
@@ -29,6 +32,7 @@ mod secret;
 pub mod server;
 mod tls;
 mod views;
+mod warnings;
 mod webhook;
 
 pub use certificates::Certificates;

@@ -24,6 +24,9 @@ use super::{bundle, tls};
 pub(super) const LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// By which a pair is valid before it was made: clocks of nodes differ.
 const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
+/// By which at most, where it follows another: as far as that one reaches back. This clock may be ahead, and others are to
+/// take the new one all the same.
+const FOLLOWS: SignedDuration = SignedDuration::from_hours(365 * 24);
 /// Names that a certificate is made for at most.
 const MAX_NAMES: usize = 16;
 
@@ -102,14 +105,18 @@ pub struct Made {
 /// # Errors
 /// When a name is none, or the random generator of the system fails.
 pub fn make(names: &Names, now: Timestamp) -> Result<Made, PairFault> {
+    make_valid(names, now - BACKDATED, now)
+}
+
+fn make_valid(names: &Names, from: Timestamp, now: Timestamp) -> Result<Made, PairFault> {
     let authority_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let mut authority = params(&[], &format!("sekuire-policy-controller {}", now.as_nanosecond()), now)?;
+    let mut authority = params(&[], &format!("sekuire-policy-controller {}", now.as_nanosecond()), from, now)?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let authority_certificate = authority.self_signed(&authority_key)?;
 
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let mut leaf = params(&names.0, "sekuire-policy-controller webhook", now)?;
+    let mut leaf = params(&names.0, "sekuire-policy-controller webhook", from, now)?;
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     leaf.use_authority_key_identifier_extension = true;
@@ -117,13 +124,18 @@ pub fn make(names: &Names, now: Timestamp) -> Result<Made, PairFault> {
     Ok(Made { certificate: certificate.pem(), key: key.serialize_pem(), authority: authority_certificate.pem() })
 }
 
-fn params(names: &[String], common_name: &str, now: Timestamp) -> Result<CertificateParams, PairFault> {
+fn params(
+    names: &[String],
+    common_name: &str,
+    from: Timestamp,
+    now: Timestamp,
+) -> Result<CertificateParams, PairFault> {
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
     // rcgen's own type of time is made from a date, which every version of it takes.
     let epoch = date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + seconds(now - BACKDATED);
+    params.not_before = epoch + seconds(from);
     params.not_after = epoch + seconds(now + LIFETIME);
     Ok(params)
 }
@@ -169,10 +181,15 @@ impl Pair {
         self.not_after
     }
 
-    /// When it is to be replaced: at two thirds of its life.
+    /// When it is to be replaced: at two thirds of its life. One that reaches far back lives from when it was made.
     pub(super) fn renew_at(&self) -> Timestamp {
         let life = self.not_after.duration_since(self.not_before);
-        self.not_before + life * 2 / 3
+        (self.not_before + life * 2 / 3).max(self.not_after - (LIFETIME + BACKDATED) / 3)
+    }
+
+    /// Makes the pair that follows this one.
+    pub(super) fn make_next(&self, names: &Names, now: Timestamp) -> Result<Made, PairFault> {
+        make_valid(names, self.not_before.max(now - FOLLOWS).min(now - BACKDATED), now)
     }
 
     /// Whether a client that trusts `authorities` (PEM) takes it at `now` for each of `names`.
@@ -271,6 +288,26 @@ mod tests {
             read.trusted_by(&made.authority, &names, time(NOW)).unwrap();
         }
         assert_eq!(Names::of_url(&"data:x".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn one_that_follows_reaches_back_as_far_and_lives_as_long_as_any_other() {
+        let names = Names::of_service("a", "b");
+        let mut last = pair(&make(&names, time("2026-06-01T01:00:00Z")).unwrap());
+        let start = last.not_before;
+        for _ in 0..5 {
+            let now = last.renew_at();
+            let next = pair(&last.make_next(&names, now).unwrap());
+            assert_eq!(next.renew_at(), now + SignedDuration::from_mins(60 * 24 * 60 - 20));
+            assert_eq!((next.not_before, next.not_after), (start, now + LIFETIME));
+            last = next;
+        }
+        // a clock that was ahead when the last one was made
+        let next = pair(&last.make_next(&names, time("2026-01-01T00:00:00Z")).unwrap());
+        assert_eq!(next.not_before, time("2025-12-31T23:00:00Z"));
+        // and at most a year
+        let next = pair(&last.make_next(&names, time("2036-01-01T00:00:00Z")).unwrap());
+        assert_eq!(next.not_before, time("2036-01-01T00:00:00Z") - FOLLOWS);
     }
 
     #[test]

@@ -1,24 +1,29 @@
 //! The `ValidatingWebhookConfiguration`: what the API server sends where, made and kept.
 //!
 //! Every replica watches it, since its `caBundle` decides which certificate may be served; the leader alone writes. It puts
-//! back whatever is changed or deleted, says so in an Event, and writes nothing when nothing differs.
+//! back whatever is changed or deleted, says so in an Event, and writes nothing when nothing differs. While break glass is open
+//! ([`super::break_glass`]) it keeps `failurePolicy: Ignore` in the place of `Fail`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
     MatchCondition, RuleWithOperations, ServiceReference, ValidatingWebhook, ValidatingWebhookConfiguration,
     WebhookClientConfig,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::api::{Api, ObjectMeta, PostParams};
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
+use kube::api::{Api, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Resource as _};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::plan::{Change, Known, Plan, plan};
+use super::break_glass::Setting;
 use super::certificates::Certificates;
 use super::routes::VALIDATE_PATH;
 use crate::api::{FIELD_MANAGER, GROUP};
@@ -26,8 +31,13 @@ use crate::controller::events::Events;
 use crate::controller::lease::Leading;
 use crate::telemetry::metrics;
 
+mod plan;
+
 /// The name of the configuration unless told otherwise.
 pub const CONFIGURATION_NAME: &str = "sekuire-policy-controller";
+/// What `failurePolicy` is, and what it is while break glass is open.
+const FAIL: &str = "Fail";
+const IGNORE: &str = "Ignore";
 /// The name of the webhook in it, which API servers put into every denial.
 pub const WEBHOOK_NAME: &str = "agents.sekuire.ai";
 /// Lets updates through that change nothing of what is judged: finalizers, labels and the deletion of a namespace go on
@@ -38,6 +48,8 @@ pub const SPEC_CHANGES: &str = "request.operation != 'UPDATE' || object.spec != 
 const TIMEOUT_SECONDS: i32 = 10;
 /// Between two writes. Somebody who keeps changing the configuration is answered in well under a second, but not in a spin.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How often the clock is looked at, and an owner that is gone: neither has a watch.
+const TICK: Duration = Duration::from_secs(5);
 /// Before a write that failed is tried again, doubled up to the second value.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
@@ -76,12 +88,14 @@ pub struct Registration {
     pub name: String,
     /// Where the webhook is.
     pub target: Target,
+    /// ClusterRole that owns what is made here, so that it goes when that is uninstalled. What a chart made is the chart's.
+    pub owner: Option<String>,
 }
 
 impl Registration {
     /// The webhook as it ought to be, every field that an API server would fill in given, so that what it gives back is equal
     /// when nobody changed it.
-    fn webhook(&self, authority: Option<ByteString>) -> ValidatingWebhook {
+    fn webhook(&self, authority: Option<ByteString>, failure_policy: &str) -> ValidatingWebhook {
         let (service, url) = match &self.target {
             Target::Service { namespace, name, port } => {
                 let service = ServiceReference {
@@ -98,7 +112,7 @@ impl Registration {
             name: WEBHOOK_NAME.to_owned(),
             admission_review_versions: vec!["v1".to_owned()],
             client_config: WebhookClientConfig { ca_bundle: authority, service, url },
-            failure_policy: Some("Fail".to_owned()),
+            failure_policy: Some(failure_policy.to_owned()),
             match_conditions: Some(vec![MatchCondition {
                 name: "spec-changes".to_owned(),
                 expression: SPEC_CHANGES.to_owned(),
@@ -128,16 +142,29 @@ pub async fn run(
     events: Events,
     shutdown: CancellationToken,
 ) {
-    let api: Api<ValidatingWebhookConfiguration> = Api::all(client);
+    let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     let watch = watcher::watch_object(api.clone(), &registration.name).default_backoff();
     let bundle = certificates.bundle();
-    let keeper =
-        Keeper { api, registration, certificates, events, leader, bundle, seen: None, known: false, agreed: None };
+    let keeper = Keeper {
+        api,
+        owners: Api::all(client),
+        registration,
+        certificates,
+        events,
+        leader,
+        bundle,
+        seen: None,
+        known: false,
+        agreed: None,
+        glass: Setting::Absent,
+        orphaned: false,
+    };
     shutdown.run_until_cancelled(keeper.run(std::pin::pin!(watch))).await;
 }
 
 struct Keeper {
     api: Api<ValidatingWebhookConfiguration>,
+    owners: Api<ClusterRole>,
     registration: Registration,
     certificates: Arc<Certificates>,
     events: Events,
@@ -150,6 +177,10 @@ struct Keeper {
     /// The authority when the configuration was last as it ought to be: should it differ after that and ours has not
     /// changed, somebody else changed it.
     agreed: Option<Option<Arc<str>>>,
+    /// What was said last of break glass while this replica led.
+    glass: Setting,
+    /// That the owner is gone was said.
+    orphaned: bool,
 }
 
 impl Keeper {
@@ -159,7 +190,7 @@ impl Keeper {
     {
         let mut retry: Option<Duration> = None;
         loop {
-            let pause = retry.unwrap_or(Duration::MAX);
+            let pause = retry.unwrap_or(TICK);
             tokio::select! {
                 event = watch.next() => match event {
                     Some(Ok(seen)) => self.saw(seen),
@@ -173,7 +204,7 @@ impl Keeper {
                 more = self.leader.changed() => if !more { return },
                 // The sender lives in `certificates`, which is held here.
                 _ = self.bundle.changed() => {}
-                () = tokio::time::sleep(pause), if retry.is_some() => {}
+                () = tokio::time::sleep(pause) => {}
             }
             retry = self.lead(retry).await;
         }
@@ -182,6 +213,8 @@ impl Keeper {
     /// Puts things right if this replica leads. Says when to try again.
     async fn lead(&mut self, last: Option<Duration>) -> Option<Duration> {
         if !self.leader.now() {
+            // the next time it leads it says again what it finds
+            self.glass = Setting::Absent;
             return None;
         }
         match self.step().await {
@@ -209,13 +242,20 @@ impl Keeper {
     async fn step(&mut self) -> Result<bool, kube::Error> {
         let Some(seen) = self.seen.clone() else { return Ok(false) };
         let authority = self.bundle.borrow_and_update().clone();
-        let plan = plan(&self.registration, seen.as_ref(), authority.as_deref(), self.known, self.agreed.as_ref());
+        let setting = Setting::of(seen.as_ref().and_then(|seen| seen.metadata.annotations.as_ref()), Timestamp::now());
+        self.tell(seen.as_ref(), setting.clone()).await;
+        let known = Known { ever: self.known, agreed: self.agreed.as_ref(), glass: &setting };
+        let plan = plan(&self.registration, seen.as_ref(), authority.as_deref(), &known);
         let (written, change) = match plan {
             Plan::Keep => {
                 self.agreed = Some(authority);
                 return Ok(false);
             }
-            Plan::Create(object, change) => (self.api.create(&params(), &object).await?, change),
+            Plan::Create(mut object, change) => {
+                let Some(owners) = self.owners().await? else { return Ok(false) };
+                object.metadata.owner_references = owners;
+                (self.api.create(&params(), &object).await?, change)
+            }
             Plan::Replace(object, change) => {
                 (self.api.replace(&self.registration.name, &params(), &object).await?, change)
             }
@@ -226,20 +266,54 @@ impl Keeper {
         Ok(true)
     }
 
+    /// The owner of what is about to be made, if one was named. `None`: it is gone, and so is whoever installed this: nothing
+    /// is to be made that nobody would remove.
+    async fn owners(&mut self) -> Result<Option<Option<Vec<OwnerReference>>>, kube::Error> {
+        let Some(name) = &self.registration.owner else { return Ok(Some(None)) };
+        let role = self.owners.get_opt(name).await?.filter(|role| role.metadata.deletion_timestamp.is_none());
+        let owner = role.and_then(|role| role.owner_ref(&()));
+        if owner.is_none() && !self.orphaned {
+            tracing::warn!(owner = %name, "no webhook configuration is made: its owner is gone, as when it is uninstalled");
+        }
+        self.orphaned = owner.is_none();
+        Ok(owner.map(|owner| Some(vec![owner])))
+    }
+
+    /// Says what becomes of break glass.
+    async fn tell(&mut self, object: Option<&ValidatingWebhookConfiguration>, now: Setting) {
+        let before = std::mem::replace(&mut self.glass, now);
+        let Some(object) = object.filter(|_| before != self.glass) else { return };
+        let about = object.object_ref(&());
+        match (&before, &self.glass) {
+            (_, Setting::Open(open)) => {
+                let note = format!("nothing is enforced {open}");
+                self.events.warning(about, "BreakGlassOpened", note).await;
+            }
+            (_, Setting::Refused(why)) => self.events.warning(about, "BreakGlassRefused", why.clone()).await,
+            (Setting::Open(open), Setting::Absent) | (_, Setting::Over(open)) => {
+                let note = format!("rules are enforced again; it was open {open}");
+                self.events.normal(about, "BreakGlassClosed", note).await;
+            }
+            _ => {}
+        }
+    }
+
     async fn report(&self, object: &ValidatingWebhookConfiguration, change: &Change) {
         let name = &self.registration.name;
-        let about = object.object_ref(&());
         match change {
             Change::Registered => {
                 tracing::info!(name, "webhook registered");
-                self.events.normal(about, "WebhookRegistered", "the API server asks it about agents".to_owned()).await;
+                let note = "the API server asks it about agents".to_owned();
+                self.events.normal(object.object_ref(&()), "WebhookRegistered", note).await;
             }
             Change::Restored(what) => {
                 metrics().webhook_restored();
                 tracing::warn!(name, changed = what, "webhook configuration put back");
-                self.events.warning(about, "WebhookRestored", format!("put back: {what}")).await;
+                self.events.warning(object.object_ref(&()), "WebhookRestored", format!("put back: {what}")).await;
             }
-            Change::Authority => tracing::info!(name, "caBundle of the webhook configuration brought up to date"),
+            Change::Authority | Change::BreakGlass => {
+                tracing::info!(name, changed = ?change, "webhook configuration brought up to date");
+            }
         }
     }
 }
@@ -254,85 +328,3 @@ fn published(configuration: &ValidatingWebhookConfiguration) -> Option<String> {
     let bundle = webhook.client_config.ca_bundle.as_ref()?;
     (!bundle.0.is_empty()).then(|| String::from_utf8_lossy(&bundle.0).into_owned())
 }
-
-/// What a write changes, for those who watch.
-#[derive(Debug, PartialEq, Eq)]
-enum Change {
-    /// There is a webhook where there was none, or none that the API server could reach.
-    Registered,
-    /// Somebody had changed this.
-    Restored(String),
-    /// Ours changed.
-    Authority,
-}
-
-#[derive(Debug, PartialEq)]
-enum Plan {
-    Keep,
-    Create(Box<ValidatingWebhookConfiguration>, Change),
-    Replace(Box<ValidatingWebhookConfiguration>, Change),
-}
-
-/// What is to be written. `authority`: `None` leaves that of the configuration alone.
-fn plan(
-    registration: &Registration,
-    seen: Option<&ValidatingWebhookConfiguration>,
-    authority: Option<&str>,
-    known: bool,
-    agreed: Option<&Option<Arc<str>>>,
-) -> Plan {
-    let bytes = authority.map(|authority| ByteString(authority.as_bytes().to_vec()));
-    let Some(seen) = seen else {
-        let object = ValidatingWebhookConfiguration {
-            metadata: ObjectMeta { name: Some(registration.name.clone()), ..ObjectMeta::default() },
-            webhooks: Some(vec![registration.webhook(bytes)]),
-        };
-        let change =
-            if known { Change::Restored("the configuration was deleted".to_owned()) } else { Change::Registered };
-        return Plan::Create(Box::new(object), change);
-    };
-    let webhooks = seen.webhooks.as_deref().unwrap_or_default();
-    let ours = webhooks.iter().find(|webhook| webhook.name == WEBHOOK_NAME);
-    let present = ours.and_then(|webhook| webhook.client_config.ca_bundle.clone());
-    let desired = registration.webhook(bytes.or_else(|| present.clone()));
-    let mut differences = ours.map_or_else(|| vec!["the webhook was gone"], |ours| differences(ours, &desired));
-    if webhooks.iter().any(|webhook| webhook.name != WEBHOOK_NAME) {
-        differences.push("webhooks that are not ours");
-    }
-    let change = match differences.as_slice() {
-        [] => return Plan::Keep,
-        ["caBundle"] if present.is_none() && agreed.is_none() => Change::Registered,
-        ["caBundle"] if agreed.is_none_or(|agreed| agreed.as_deref() != authority) => Change::Authority,
-        all => Change::Restored(all.join(", ")),
-    };
-    let mut object = seen.clone();
-    object.webhooks = Some(vec![desired]);
-    Plan::Replace(Box::new(object), change)
-}
-
-/// The fields in which they differ, by the names that users know.
-fn differences(seen: &ValidatingWebhook, desired: &ValidatingWebhook) -> Vec<&'static str> {
-    let (from, to) = (&seen.client_config, &desired.client_config);
-    let fields = [
-        ("clientConfig", from.service != to.service || from.url != to.url),
-        ("rules", seen.rules != desired.rules),
-        ("failurePolicy", seen.failure_policy != desired.failure_policy),
-        ("matchPolicy", seen.match_policy != desired.match_policy),
-        ("matchConditions", seen.match_conditions != desired.match_conditions),
-        ("namespaceSelector", seen.namespace_selector != desired.namespace_selector),
-        ("objectSelector", seen.object_selector != desired.object_selector),
-        ("sideEffects", seen.side_effects != desired.side_effects),
-        ("timeoutSeconds", seen.timeout_seconds != desired.timeout_seconds),
-        ("admissionReviewVersions", seen.admission_review_versions != desired.admission_review_versions),
-        ("caBundle", from.ca_bundle != to.ca_bundle),
-    ];
-    let mut differing: Vec<_> = fields.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
-    if differing.is_empty() && seen != desired {
-        differing.push("a field that is not ours");
-    }
-    differing
-}
-
-#[cfg(test)]
-#[path = "registration_tests.rs"]
-mod tests;

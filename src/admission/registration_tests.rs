@@ -1,10 +1,25 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::super::{CONFIGURATION_NAME, Target, published};
 use super::*;
 
 fn registration() -> Registration {
     Registration {
         name: CONFIGURATION_NAME.to_owned(),
         target: Target::Service { namespace: "sekuire".to_owned(), name: "webhook".to_owned(), port: 443 },
+        owner: None,
     }
+}
+
+/// The plan while nobody speaks of break glass.
+fn plan(
+    registration: &Registration,
+    seen: Option<&ValidatingWebhookConfiguration>,
+    authority: Option<&str>,
+    ever: bool,
+    agreed: Option<&Option<Arc<str>>>,
+) -> Plan {
+    super::plan(registration, seen, authority, &Known { ever, agreed, glass: &Setting::Absent })
 }
 
 fn right(authority: &str) -> ValidatingWebhookConfiguration {
@@ -15,7 +30,7 @@ fn right(authority: &str) -> ValidatingWebhookConfiguration {
             labels: Some([("app".to_owned(), "chart".to_owned())].into()),
             ..ObjectMeta::default()
         },
-        webhooks: Some(vec![registration().webhook(Some(ByteString(authority.as_bytes().to_vec())))]),
+        webhooks: Some(vec![registration().webhook(Some(ByteString(authority.as_bytes().to_vec())), FAIL)]),
     }
 }
 
@@ -124,4 +139,55 @@ fn what_is_published_is_what_our_own_webhook_carries() {
 fn a_url_gets_the_path_of_reviews() {
     let url = Target::at(&"https://127.0.0.1:8443/?x#y".parse().unwrap());
     assert_eq!(url, Target::Url("https://127.0.0.1:8443/validate".parse().unwrap()));
+}
+
+const NOW: &str = "2026-06-01T12:00:00Z";
+
+/// What is written while the annotation says this, beside `failurePolicy`.
+fn under_glass(annotation: &str, failure_policy: &str) -> Plan {
+    let mut seen = right("ca");
+    first(&mut seen).failure_policy = Some(failure_policy.to_owned());
+    let others = ("team".to_owned(), "platform".to_owned());
+    seen.metadata.annotations = Some([others, (BREAK_GLASS.to_owned(), annotation.to_owned())].into());
+    let glass = Setting::of(seen.metadata.annotations.as_ref(), NOW.parse().unwrap());
+    super::plan(
+        &registration(),
+        Some(&seen),
+        Some("ca"),
+        &Known { ever: true, agreed: Some(&agreed("ca")), glass: &glass },
+    )
+}
+
+/// Failure policy and annotations of what is written for break glass.
+fn written(plan: Plan) -> (String, Vec<String>) {
+    let Plan::Replace(mut object, Change::BreakGlass) = plan else { panic!("{plan:?}") };
+    let policy = first(&mut object).failure_policy.clone().unwrap();
+    (policy, object.metadata.annotations.unwrap_or_default().into_keys().collect())
+}
+
+#[test]
+fn while_break_glass_is_open_failures_are_ignored_and_that_is_not_put_back() {
+    let open = "2026-06-01T13:00:00Z INC-1";
+    assert_eq!(under_glass(open, "Ignore"), Plan::Keep);
+    let (policy, annotations) = written(under_glass(open, "Fail"));
+    assert_eq!((policy.as_str(), annotations.len()), ("Ignore", 2));
+}
+
+#[test]
+fn break_glass_that_is_over_or_was_never_obeyed_is_taken_away_and_failures_refuse_again() {
+    for spent in ["2026-06-01T11:59:59Z INC-1", "2026-06-03T00:00:00Z INC-1", "yes"] {
+        for policy in ["Ignore", "Fail"] {
+            assert_eq!(written(under_glass(spent, policy)), ("Fail".to_owned(), vec!["team".to_owned()]), "{spent}");
+        }
+    }
+}
+
+#[test]
+fn with_break_glass_anything_else_that_was_changed_is_put_back_all_the_same() {
+    let mut seen = right("ca");
+    first(&mut seen).rules = None;
+    let glass = Setting::read(Some("2026-06-01T13:00:00Z INC-1"), NOW.parse().unwrap());
+    let known = Known { ever: true, agreed: Some(&agreed("ca")), glass: &glass };
+    let plan = super::plan(&registration(), Some(&seen), Some("ca"), &known);
+    assert!(matches!(plan, Plan::Replace(_, Change::Restored(what)) if what == "rules, failurePolicy"));
 }

@@ -9,12 +9,17 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::denial::{self, Cause};
+use super::denial::Cause;
 use crate::api::{GROUP, VERSION};
-use crate::policy::{AgentSpec, Decision};
+use crate::policy::AgentSpec;
+
+mod response;
+
+use response::{Refuse, allow, refuse};
+pub use response::{answer, not_ready, spare_unjudged};
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
@@ -283,86 +288,6 @@ fn invalid<'a>(head: Head<'a>, field: &str, message: &str) -> Request<'a> {
     let causes = [Cause { field, reason: "FieldValueInvalid", message }];
     let answer = refuse(&head, &Refuse { code: 422, reason: "Invalid", message: &text, causes: &causes });
     Request::Settled(Some(head), Settled::Refused(text), answer)
-}
-
-/// The answer to a decision. `note` is one more sentence for a denial: what the caller should know of how it came about.
-#[must_use]
-pub fn answer(head: &Head<'_>, decision: &Decision, note: Option<&str>) -> Answer {
-    if decision.allowed {
-        return allow(&head.uid, &decision.warnings);
-    }
-    let denial = denial::describe(&head.namespace, &head.name, decision, note);
-    refuse(head, &Refuse { code: 403, reason: "Forbidden", message: &denial.message, causes: &denial.causes })
-}
-
-/// The answer while it is not known what is enforced: nobody is let in, and told why.
-#[must_use]
-pub fn not_ready(head: &Head<'_>, waiting_for: &str) -> Answer {
-    let message = format!(
-        "this replica of the policy controller is not ready and admits no agent until it is: {waiting_for}; try again shortly"
-    );
-    refuse(head, &Refuse { code: 503, reason: "ServiceUnavailable", message: &message, causes: &[] })
-}
-
-#[derive(Serialize)]
-struct ResponseOut<'a> {
-    uid: &'a str,
-    allowed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<StatusOut<'a>>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    warnings: &'a [String],
-}
-
-#[derive(Serialize)]
-struct StatusOut<'a> {
-    status: &'static str,
-    code: u16,
-    reason: &'static str,
-    message: &'a str,
-    details: DetailsOut<'a>,
-}
-
-#[derive(Serialize)]
-struct DetailsOut<'a> {
-    name: &'a str,
-    group: &'static str,
-    kind: &'static str,
-    #[serde(skip_serializing_if = "<[Cause<'_>]>::is_empty")]
-    causes: &'a [Cause<'a>],
-}
-
-struct Refuse<'a> {
-    code: u16,
-    reason: &'static str,
-    message: &'a str,
-    causes: &'a [Cause<'a>],
-}
-
-fn allow(uid: &str, warnings: &[String]) -> Answer {
-    json(&ResponseOut { uid, allowed: true, status: None, warnings })
-}
-
-fn refuse(head: &Head<'_>, refuse: &Refuse<'_>) -> Answer {
-    let details = DetailsOut { name: &head.name, group: GROUP, kind: RESOURCE, causes: refuse.causes };
-    let status =
-        StatusOut { status: "Failure", code: refuse.code, reason: refuse.reason, message: refuse.message, details };
-    json(&ResponseOut { uid: &head.uid, allowed: false, status: Some(status), warnings: &[] })
-}
-
-fn json(response: &ResponseOut<'_>) -> Answer {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Out<'a> {
-        api_version: &'static str,
-        kind: &'static str,
-        response: &'a ResponseOut<'a>,
-    }
-    match serde_json::to_vec(&Out { api_version: API_VERSION, kind: KIND, response }) {
-        Ok(body) => Answer { status: StatusCode::OK, content_type: "application/json", body: Bytes::from(body) },
-        // Strings, numbers and lists always serialise; should that ever change, the API server refuses on a 500.
-        Err(error) => Answer::plain(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-    }
 }
 
 #[cfg(test)]

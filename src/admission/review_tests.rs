@@ -1,6 +1,8 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::admission::mode::Verdict;
+use crate::policy::Decision;
 use crate::policy::{PolicyRef, Violation};
 
 fn request() -> Value {
@@ -215,7 +217,7 @@ fn head() -> Head<'static> {
 fn an_allowed_agent_is_answered_with_its_uid_and_the_warnings() {
     let decision =
         Decision { allowed: true, policy: None, violations: vec![], warnings: vec!["mind the gap".to_owned()] };
-    let review: Value = serde_json::from_slice(&answer(&head(), &decision, None).body).unwrap();
+    let review: Value = serde_json::from_slice(&answer(&head(), &decision, &Verdict::Admitted, None).body).unwrap();
     assert_eq!(review["response"], json!({"uid": "u-1", "allowed": true, "warnings": ["mind the gap"]}));
 }
 
@@ -237,7 +239,8 @@ fn a_denial_fills_code_reason_message_and_causes() {
         message: "the tool \"shell\" is blocked".to_owned(),
     };
     let decision = Decision { allowed: false, policy: Some(policy), violations: vec![violation], warnings: vec![] };
-    let review: Value = serde_json::from_slice(&answer(&head(), &decision, Some("A note.")).body).unwrap();
+    let review: Value =
+        serde_json::from_slice(&answer(&head(), &decision, &Verdict::Refused(vec![]), Some("A note.")).body).unwrap();
     assert_eq!(review["response"]["allowed"], false);
     assert_eq!(
         review["response"]["status"],
@@ -281,7 +284,7 @@ fn an_answer_is_what_the_types_of_kubernetes_expect() {
         let response = review.response.unwrap();
         assert!(!response.allowed && !response.result.message.is_empty());
     }
-    assert!(serde_json::from_slice::<Value>(&answer(&head(), &decision, None).body).is_ok());
+    assert!(serde_json::from_slice::<Value>(&answer(&head(), &decision, &Verdict::Admitted, None).body).is_ok());
 }
 
 fn refusal_answer() -> Answer {

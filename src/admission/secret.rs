@@ -169,11 +169,11 @@ impl Keeper {
                     name = self.name,
                     "webhook certificate is unusable and replaced"
                 );
-                fill(secret, &pair::make(&names, now)?, &self.former(&stored.authorities, now), now)
+                fill(secret, &next(&stored, &names, now)?, &self.former(&stored.authorities, now), now)
             }
             Plan::Rotate => {
                 tracing::info!(kind = "Secret", name = self.name, "next webhook certificate made");
-                prepare(secret, &pair::make(names, now)?, &stored.authorities, now)
+                prepare(secret, &next(&stored, names, now)?, &stored.authorities, now)
             }
             Plan::Promote => {
                 tracing::info!(kind = "Secret", name = self.name, "next webhook certificate takes over");
@@ -261,6 +261,11 @@ fn plan(stored: Option<&Stored>, names: &Names, now: Timestamp, settled: impl Fn
         (None, _) if now >= served.renew_at() => Plan::Rotate,
         (None, _) => Plan::Keep,
     }
+}
+
+/// What is to follow what is stored.
+fn next(stored: &Stored, names: &Names, now: Timestamp) -> Result<pair::Made, PairFault> {
+    stored.served.as_ref().map_or_else(|_| pair::make(names, now), |served| served.make_next(names, now))
 }
 
 type Data = BTreeMap<String, ByteString>;

@@ -7,15 +7,13 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
-use super::account;
+use super::account::{self, Outcome};
 use super::index::{Binding, Enforced, PolicyIndex};
+use super::mode::{Label, Spared, Verdict};
 use super::review::{self, Answer, Head, Request, Settled};
 use super::routes::Handler;
 use crate::policy::{self, AgentSpec, Subject};
 use crate::telemetry::{Decided, Mode, metrics, trace};
-
-/// What a decision does.
-const MODE: Mode = Mode::Enforce;
 
 /// How long a request waits for a namespace, or its label, that this replica's watch has not brought yet: one
 /// `kubectl apply` makes namespace and agent within milliseconds of each other.
@@ -36,64 +34,75 @@ impl Webhook {
         Webhook { index, waiting: Semaphore::new(MOST_WAITING) }
     }
 
-    async fn judge(&self, head: &Head<'_>, agent: &AgentSpec) -> (Answer, Decided) {
+    async fn judge(&self, head: &Head<'_>, agent: &AgentSpec) -> (Answer, Outcome) {
         if let Err(waiting_for) = self.index.ready() {
-            account::refused(Some(head), &waiting_for);
-            return (review::not_ready(head, &waiting_for), Decided::Error);
+            return self.unjudged(Some(head), &waiting_for, || review::not_ready(head, &waiting_for));
         }
-        let (workspace, note) = self.workspace(&head.namespace).await;
+        let (binding, note) = self.binding(&head.namespace).await;
+        let (workspace, label) = match binding {
+            Binding::Workspace(workspace, label) => (Some(workspace), label),
+            Binding::Unknown | Binding::Unlabelled => (None, Label::Absent),
+        };
         let enforced = workspace.as_deref().map(|workspace| self.index.enforced(workspace));
         let subject = Subject { namespace: &head.namespace, workspace: workspace.as_deref() };
         // Without a workspace nothing is looked up, and `decide` refuses for that alone.
         let unbound = policy::Enforced::None { why: "the namespace belongs to no workspace" };
         let enforced = enforced.as_ref().map_or(unbound, Enforced::borrowed);
-        let decision = trace::decide().in_scope(|| policy::decide(&subject, enforced, agent, Timestamp::now()));
-        let verdict = account::judged(head, workspace.as_deref(), &decision, MODE);
-        (review::answer(head, &decision, note), verdict)
+        let now = Timestamp::now();
+        let decision = trace::decide().in_scope(|| policy::decide(&subject, enforced, agent, now));
+        let (labels, glass) = (&self.index.label_policy, &self.index.break_glass);
+        let verdict = Verdict::of(&decision, &label, || labels.in_force(), || glass.open(now));
+        let outcome = account::judged(head, workspace.as_deref(), &decision, &verdict);
+        (review::answer(head, &decision, &verdict, note), outcome)
     }
 
-    /// The workspace of a namespace, and what to tell the caller if there is none.
-    async fn workspace(&self, namespace: &str) -> (Option<Arc<str>>, Option<&'static str>) {
-        match self.index.workspace_of(namespace) {
-            Binding::Workspace(workspace) => return (Some(workspace), None),
-            Binding::Unknown | Binding::Unlabelled => {}
-        }
+    /// Refuses what cannot be judged, unless enforcement is stopped.
+    fn unjudged(&self, head: Option<&Head<'_>>, why: &str, refusal: impl FnOnce() -> Answer) -> (Answer, Outcome) {
+        let glass = self.index.break_glass.open(Timestamp::now()).map(Spared::BreakGlass);
+        let outcome = account::refused(head, why, glass.as_ref());
+        let answer = match head.zip(glass) {
+            Some((head, glass)) => review::spare_unjudged(head, why, &glass),
+            None => refusal(),
+        };
+        (answer, outcome)
+    }
+
+    /// What is known of a namespace, and what to tell the caller if it belongs to no workspace.
+    async fn binding(&self, namespace: &str) -> (Binding, Option<&'static str>) {
+        let known = match self.index.workspace_of(namespace) {
+            bound @ Binding::Workspace(..) => return (bound, None),
+            known @ (Binding::Unknown | Binding::Unlabelled) => known,
+        };
         let Ok(_place) = self.waiting.try_acquire() else {
             tracing::warn!(namespace, "namespace not waited for: too many requests wait for one");
             return (
-                None,
+                known,
                 Some("The controller did not wait for the namespace's label, as too many others do; try again."),
             );
         };
         let binding = self.index.workspace_of_waiting(namespace, NAMESPACE_WAIT).await;
-        match binding {
-            Binding::Workspace(workspace) => (Some(workspace), None),
-            Binding::Unlabelled => (
-                None,
-                Some("The controller waited a second for the namespace's label; if it was only just set, try again."),
+        let note = match binding {
+            Binding::Workspace(..) => None,
+            Binding::Unlabelled => {
+                Some("The controller waited a second for the namespace's label; if it was only just set, try again.")
+            }
+            Binding::Unknown => Some(
+                "The controller waited a second and has not seen the namespace yet; if it was only just made, try again.",
             ),
-            Binding::Unknown => (
-                None,
-                Some(
-                    "The controller waited a second and has not seen the namespace yet; if it was only just made, try again.",
-                ),
-            ),
-        }
+        };
+        (binding, note)
     }
 }
 
 impl Handler for Webhook {
     async fn validate(&self, body: Bytes) -> Answer {
         let start = Instant::now();
-        let (answer, verdict) = match review::read(&body) {
+        let (answer, outcome) = match review::read(&body) {
             Request::Judge(head, agent) => self.judge(&head, &agent).await,
-            Request::Settled(_, Settled::Allowed, answer) => (answer, Decided::Allowed),
-            Request::Settled(head, Settled::Refused(why), answer) => {
-                account::refused(head.as_ref(), &why);
-                (answer, Decided::Error)
-            }
+            Request::Settled(_, Settled::Allowed, answer) => (answer, (Decided::Allowed, Mode::Enforce)),
+            Request::Settled(head, Settled::Refused(why), answer) => self.unjudged(head.as_ref(), &why, || answer),
         };
-        metrics().admission(verdict, MODE, start.elapsed());
+        metrics().admission(outcome.0, outcome.1, start.elapsed());
         answer
     }
 

@@ -33,6 +33,10 @@ pub const VERSION: &str = "v1alpha1";
 pub const FIELD_MANAGER: &str = "sekuire-policy-controller";
 /// Label on a `Namespace` that says to which workspace it belongs.
 pub const WORKSPACE_LABEL: &str = "sekuire.ai/workspace";
+/// Label on a `Namespace` that says what becomes of an agent there that breaks rules: `enforce`, `warn` or `audit`.
+pub const ENFORCEMENT_LABEL: &str = "sekuire.ai/enforcement";
+/// Annotation of the `ValidatingWebhookConfiguration` that stops enforcement for a while: `<until, RFC 3339> <reason>`.
+pub const BREAK_GLASS: &str = "sekuire.ai/break-glass";
 /// Annotation of a `PolicyRepository` by which an administrator accepts, once, a commit (40 hex) that does not descend
 /// from the last one.
 pub const ACCEPT_REWIND: &str = "sekuire.ai/accept-rewind";

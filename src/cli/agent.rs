@@ -15,6 +15,8 @@ use super::terminal::Style;
 use super::trust::TrustArgs;
 use super::{Outcome, Usage, complain};
 use crate::admission::index::Enforced;
+use crate::admission::mode::{Label, Mode, always_enforced};
+use crate::api::ENFORCEMENT_LABEL;
 use crate::git::one_line;
 use crate::policy::{Decision, Document, KeyRing, PolicyRef, Status, Subject, VerifiedPolicy, decide, judge, verify};
 
@@ -45,6 +47,9 @@ pub(super) struct Verdict {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) namespace: Option<String>,
     pub(super) file: String,
+    /// What its namespace asks for in the place of a refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) enforcement: Option<&'static str>,
     #[serde(flatten)]
     pub(super) decision: Decision,
 }
@@ -64,7 +69,22 @@ pub(super) fn decide_on(
 impl Verdict {
     fn new(agent: &NamedAgent, decision: Decision) -> Verdict {
         let (name, namespace, file) = (agent.name.clone(), agent.namespace.clone(), agent.file.clone());
-        Verdict { name, namespace, file, decision }
+        Verdict { name, namespace, file, enforcement: None, decision }
+    }
+
+    /// The same in a namespace of this label, which may spare the agent. Whether it does is for the cluster to say: there
+    /// alone it is known whether such labels are obeyed.
+    pub(super) fn labelled(mut self, label: &Label) -> Verdict {
+        self.enforcement = match label.mode() {
+            Mode::Enforce => None,
+            mode => Some(mode.as_str()),
+        };
+        self
+    }
+
+    /// Whether its namespace may spare it.
+    pub(super) fn may_be_spared(&self) -> bool {
+        self.enforcement.is_some() && !self.decision.allowed && !always_enforced(&self.decision)
     }
 }
 
@@ -83,7 +103,8 @@ pub(super) fn table(verdicts: &[Verdict], style: Style) -> String {
 /// The verdicts for people.
 pub(super) fn rows(verdicts: &[Verdict], style: Style) -> String {
     let mut text = String::new();
-    for Verdict { name, namespace, file, decision } in verdicts {
+    for verdict in verdicts {
+        let Verdict { name, namespace, file, enforcement, decision } = verdict;
         let place = namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
         let mark = style.mark(decision.allowed);
         let (name, file) = (one_line(name), one_line(file));
@@ -96,6 +117,10 @@ pub(super) fn rows(verdicts: &[Verdict], style: Style) -> String {
             };
             let message = one_line(&violation.message);
             text += &format!("    {}{value}: {message} [{}]\n", one_line(&violation.field), style.bad(violation.rule));
+        }
+        if let Some(mode) = enforcement.filter(|_| verdict.may_be_spared()) {
+            let label = format!("{ENFORCEMENT_LABEL}: {mode}");
+            text += &format!("    its namespace is labelled {label}; where such labels are obeyed, it is admitted\n");
         }
     }
     text

@@ -16,8 +16,11 @@ use tokio::runtime::Runtime;
 
 use super::terminal::Progress;
 use crate::admission::index::{Enforced, PolicyIndex};
+use crate::admission::mode::Label;
 use crate::api::sent::{Sent, SentList};
-use crate::api::{PolicyLedger, SigningKey, SigningThreshold, WORKSPACE_LABEL, WorkspacePolicy, object_name};
+use crate::api::{
+    ENFORCEMENT_LABEL, PolicyLedger, SigningKey, SigningThreshold, WORKSPACE_LABEL, WorkspacePolicy, object_name,
+};
 use crate::controller::keys::Keys;
 use crate::policy::KeyRing;
 
@@ -183,12 +186,13 @@ impl Cluster {
         self.ask(what, api.get_opt(name))
     }
 
-    /// The workspace of a namespace, by its label.
-    pub(super) fn workspace_of(&self, namespace: &str) -> anyhow::Result<Option<String>> {
+    /// The workspace of a namespace and how it asks to be enforced, by its labels.
+    pub(super) fn labels_of(&self, namespace: &str) -> anyhow::Result<(Option<String>, Label)> {
         let what = format!("cannot read the namespace {namespace}");
         let found = self.get::<Namespace>(&what, namespace)?.and_then(|sent| sent.object.ok());
         let labels = found.and_then(|namespace| namespace.metadata.labels).unwrap_or_default();
-        Ok(labels.get(WORKSPACE_LABEL).filter(|label| !label.is_empty()).cloned())
+        let workspace = labels.get(WORKSPACE_LABEL).filter(|label| !label.is_empty()).cloned();
+        Ok((workspace, Label::read(labels.get(ENFORCEMENT_LABEL).map(String::as_str))))
     }
 
     /// The keys that the cluster trusts, and how many of them have to sign.

@@ -53,6 +53,14 @@ pub struct Controller {
     /// Service in --namespace through which the API server reaches the webhook, at port 443.
     #[arg(long, value_name = "NAME", default_value = "sekuire-policy-controller", conflicts_with = "webhook_url")]
     webhook_service: String,
+    /// ClusterRole that is to own the webhook configuration where the controller makes it, so that uninstalling removes both.
+    /// If it is gone, none is made. Default: nothing owns it.
+    #[arg(long, value_name = "CLUSTERROLE")]
+    owner: Option<String>,
+    /// ValidatingAdmissionPolicy, and its binding of the same name, that let only chosen groups set the labels of namespaces.
+    /// The label sekuire.ai/enforcement is obeyed only while they are in force. Default: it is not obeyed.
+    #[arg(long, value_name = "NAME")]
+    label_policy: Option<String>,
     /// Certificate chain of the webhook, as PEM; read again when it changes. Default: one of its own, in a Secret.
     #[arg(long, value_name = "FILE", requires_all = ["tls_key_file", "tls_ca_file"])]
     tls_cert_file: Option<PathBuf>,
@@ -122,6 +130,8 @@ impl Controller {
             metrics_listen: self.metrics_listen,
             webhook_url: self.webhook_url,
             webhook_service: self.webhook_service,
+            owner: self.owner,
+            label_policy: self.label_policy,
             tls,
             allow_insecure_git_urls: self.allow_insecure_git_urls,
             shutdown_delay: Duration::from_secs(self.shutdown_delay),

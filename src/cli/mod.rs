@@ -9,6 +9,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 mod agent;
 mod agents;
+mod break_glass;
 mod checkout;
 mod cluster;
 mod completion;
@@ -28,6 +29,7 @@ mod source;
 mod terminal;
 mod trust;
 mod version;
+mod warned;
 
 use jiff::Timestamp;
 
@@ -80,6 +82,8 @@ enum Command {
     #[command(subcommand, after_help = "Examples:\n  sekuire repo check --base origin/main --trust keys/")]
     Repo(repo::Repo),
     Controller(Box<controller::Controller>),
+    #[command(subcommand, after_help = "Examples:\n  sekuire break-glass open --for 2h --reason INC-123")]
+    BreakGlass(break_glass::BreakGlass),
     Crds(crds::Crds),
     #[command(subcommand, after_help = "Examples:\n  sekuire schema policy > policy.schema.json")]
     Schema(schema::Schema),
@@ -120,6 +124,7 @@ pub fn run() -> ExitCode {
         Command::Agent(command) => command.run(),
         Command::Repo(command) => command.run(),
         Command::Controller(command) => command.run().map(|()| Outcome::Fine),
+        Command::BreakGlass(command) => command.run(),
         Command::Crds(command) => command.run().map(|()| Outcome::Fine),
         Command::Schema(command) => command.run(),
         Command::Completion(command) => command.run(),

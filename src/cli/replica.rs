@@ -21,6 +21,7 @@ use crate::controller::caches::{self, Caches};
 use crate::controller::events::Events;
 use crate::controller::lead;
 use crate::controller::lease::{Election, Leading};
+use crate::controller::rollout;
 use crate::controller::secrets::Secrets;
 use crate::git::{Git, Limits};
 use crate::receiver::{self, Endpoints, Hooks};
@@ -68,6 +69,10 @@ pub struct Config {
     pub webhook_url: Option<String>,
     /// Service of the webhook.
     pub webhook_service: String,
+    /// ClusterRole that owns a webhook configuration which is made here.
+    pub owner: Option<String>,
+    /// Name of the ValidatingAdmissionPolicy that protects the labels of namespaces, and of its binding.
+    pub label_policy: Option<String>,
     /// The serving certificate.
     pub tls: Tls,
     /// Accept `file://` and `http://` repositories.
@@ -88,6 +93,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(signals(shutdown.clone())?);
     let mut tasks = JoinSet::new();
     let caches = caches::start(&client, &mut tasks);
+    let labels = config.label_policy.as_deref();
+    rollout::start(&client, &caches.index, registration::CONFIGURATION_NAME, labels, &mut tasks);
     let exe = std::env::current_exe().context("cannot find this program, which the fetch children are started from")?;
     let git = Git::new(exe, config.data_dir.clone(), Limits::default(), config.allow_insecure_git_urls);
     let secrets = Secrets::new(client.clone(), &config.namespace);
@@ -207,7 +214,8 @@ async fn serve(
         certificates: certificates.clone(),
         leading: leading.clone(),
     };
-    let registration = Registration { name: registration::CONFIGURATION_NAME.to_owned(), target };
+    let registration =
+        Registration { name: registration::CONFIGURATION_NAME.to_owned(), target, owner: config.owner.clone() };
     tasks.spawn(registration::run(
         client,
         registration,

@@ -10,9 +10,10 @@ use tokio::sync::watch::{self, Receiver, Sender};
 use tokio::task::JoinSet;
 
 use super::keys::Keys;
+use super::rollout;
 use super::watch::{Seen, list_watch};
 use crate::admission::index::{PolicyIndex, Watched};
-use crate::api::{PolicyLedger, PolicyRepository, SigningKey, SigningThreshold, WORKSPACE_LABEL, WorkspacePolicy};
+use crate::api::{PolicyLedger, PolicyRepository, SigningKey, SigningThreshold, WorkspacePolicy};
 
 /// `PolicyRepository` objects by name; `None` until they were listed.
 pub type Repositories = Option<Arc<HashMap<String, Arc<PolicyRepository>>>>;
@@ -93,8 +94,7 @@ async fn namespaces(client: Client, index: Arc<PolicyIndex>) {
     list_watch(client, |seen: Seen<Namespace>| {
         match seen {
             Seen::Now(namespace) => {
-                let label = namespace.labels().get(WORKSPACE_LABEL).map(String::as_str);
-                index.bindings.set(&namespace.name_any(), label.filter(|label| !label.is_empty()));
+                rollout::labels(&index, &namespace);
             }
             Seen::Unreadable(namespace) => index.bindings.set(namespace.name(), None),
             Seen::Gone(name) => index.bindings.remove(&name),

@@ -24,6 +24,14 @@ pub struct Judged {
     pub workspace: Option<Arc<str>>,
     /// The verdict is good until then; `None`: until the keys change.
     until: Option<Timestamp>,
+    /// It is good from then on: what had expired when it was judged has not, should the clock go back.
+    since: Option<Timestamp>,
+}
+
+impl Judged {
+    fn is_good(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until) && self.since.is_none_or(|since| since <= now)
+    }
 }
 
 /// A blob is read as JSON or as YAML, whatever its name says: the same bytes can be one and not the other.
@@ -55,13 +63,12 @@ impl Documents {
             self.judged.clear();
             keys.fingerprint().clone_into(&mut self.keys);
         }
-        let stale = |judged: &Judged| judged.until.is_some_and(|until| until <= now);
         let mut wanted: Vec<(Id, u64)> = Vec::new();
         let mut seen = HashSet::new();
         for file in files.iter().filter(|file| readable(file).is_ok()) {
             let Some(format) = Format::of_path(&file.path) else { continue };
             let id = (Arc::from(file.blob.as_str()), format);
-            if self.judged.get(&id).is_none_or(stale) && seen.insert(id.clone()) {
+            if self.judged.get(&id).is_none_or(|judged| !judged.is_good(now)) && seen.insert(id.clone()) {
                 wanted.push((id, file.size));
             }
         }
@@ -86,6 +93,7 @@ impl Documents {
             verdict: Err(Refusal { reason: Reason::Malformed, message, retry_at: None }),
             workspace: None,
             until: None,
+            since: None,
         };
         if let Err(why) = readable(file) {
             return refused(why);
@@ -105,6 +113,11 @@ impl Documents {
         self.fresh = HashMap::new();
         let there: HashSet<&str> = files.iter().map(|file| file.blob.as_str()).collect();
         self.judged.retain(|(blob, _), _| there.contains(&**blob));
+    }
+
+    /// Whether a verdict has changed by the clock alone: time has passed, or was set back.
+    pub fn changed(&self, now: Timestamp) -> bool {
+        self.judged.values().any(|judged| !judged.is_good(now))
     }
 
     /// The next moment at which a verdict changes by the clock alone.
@@ -172,18 +185,23 @@ fn judge_one(id: &Id, bytes: &[u8], keys: &KeyRing, now: Timestamp) -> Done {
         Ok(document) => document,
         Err(fault) => {
             let workspace = document::peek(bytes, id.1).workspace_id.map(Arc::from);
-            return (id.clone(), Judged { verdict: Err(hold::malformed(&fault)), workspace, until: None }, None);
+            let verdict = Err(hold::malformed(&fault));
+            return (id.clone(), Judged { verdict, workspace, until: None, since: None }, None);
         }
     };
     let workspace: Option<Arc<str>> = Some(document.workspace_id().into());
     match verify(document, keys, now) {
         Ok(policy) => {
-            let judged = Judged { verdict: Ok(Summary::of(&policy)), workspace, until: policy.holds_until() };
+            let (since, until) = (policy.holds_from(), policy.holds_until());
+            let judged = Judged { verdict: Ok(Summary::of(&policy)), workspace, until, since };
             (id.clone(), judged, Some(Arc::new(policy)))
         }
         Err(refusal) => {
             let until = refusal.retry_at;
-            (id.clone(), Judged { verdict: Err(refusal), workspace, until }, None)
+            let ends = [Reason::KeyExpired, Reason::PolicyExpired, Reason::ThresholdNotMet];
+            let expired = ends.contains(&refusal.reason);
+            let since = expired.then_some(now);
+            (id.clone(), Judged { verdict: Err(refusal), workspace, until, since }, None)
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::watch::{self, Receiver, Sender};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::LONGEST_SLEEP;
 use super::caches::Caches;
 use super::events::Events;
 use super::keys;
@@ -148,8 +149,10 @@ async fn work(mut worker: Worker, mut wakes: Wakes) {
             next_fetch = Instant::now() + pause;
         }
         let looked_at = asked(&repository);
-        let judge_again = worker.verdicts_change_in();
-        let judge = tokio::time::sleep(judge_again.unwrap_or(Duration::MAX));
+        // a sleep follows no clock that is set: it is looked at in between
+        let doze =
+            |worker: &Worker| worker.verdicts_change_in().map_or(LONGEST_SLEEP, |until| until.min(LONGEST_SLEEP));
+        let judge = tokio::time::sleep(doze(&worker));
         let fetch = tokio::time::sleep_until(next_fetch);
         tokio::pin!(judge, fetch);
         cause = loop {
@@ -165,7 +168,12 @@ async fn work(mut worker: Worker, mut wakes: Wakes) {
                 () = worker.credentials.changed() => break Cause::Look,
                 Ok(()) = wakes.ring.changed() => break Cause::Judge,
                 Ok(()) = wakes.several.changed() => break Cause::Judge,
-                () = &mut judge, if judge_again.is_some() => break Cause::Judge,
+                () = &mut judge => {
+                    if worker.verdicts_changed() {
+                        break Cause::Judge;
+                    }
+                    judge.as_mut().reset(Instant::now() + doze(&worker));
+                }
                 () = &mut fetch => break Cause::Look,
             }
         };

@@ -74,6 +74,8 @@ pub struct Election {
     sender: Sender<Option<Instant>>,
     /// The Lease as it was seen last, and when it last changed by our clock. `None`: the watch has said nothing yet.
     seen: Option<(Option<Lease>, Instant)>,
+    /// Somebody was seen to write it: what the wall clock says of it counts no more, only how long it does not change.
+    kept: bool,
     renew_at: Instant,
     retry_at: Option<Instant>,
 }
@@ -84,7 +86,10 @@ impl Election {
         let (sender, receiver) = watch::channel(None);
         let api = Api::namespaced(client, namespace);
         let identity = identity.to_owned();
-        (Election { api, identity, sender, seen: None, renew_at: Instant::now(), retry_at: None }, receiver.into())
+        (
+            Election { api, identity, sender, seen: None, kept: false, renew_at: Instant::now(), retry_at: None },
+            receiver.into(),
+        )
     }
 
     /// Takes the Lease as soon as it is free and keeps it, until `shutdown`; then gives it back.
@@ -139,6 +144,7 @@ impl Election {
         if self.seen.is_some() && (old == new || matches!((old, new), (Some(old), Some(new)) if new < old)) {
             return;
         }
+        self.kept |= self.seen.is_some();
         self.seen = Some((lease, Instant::now()));
     }
 
@@ -155,7 +161,8 @@ impl Election {
             return;
         }
         self.retry_at = None;
-        let free = holder.is_none() || since + duration(lease.as_ref()) <= now || long_dead(lease.as_ref());
+        let dead = !self.kept && long_dead(lease.as_ref());
+        let free = holder.is_none() || since + duration(lease.as_ref()) <= now || dead;
         let due = if mine { !leads || self.renew_at <= now } else { free };
         if due {
             self.write(lease, mine).await;

@@ -29,6 +29,7 @@ pub mod plan;
 pub mod report;
 pub mod repository;
 pub mod retry;
+pub mod rollout;
 pub mod secrets;
 pub mod status;
 pub mod watch;

@@ -152,6 +152,11 @@ impl Worker {
         self.leader.index.mark_dirty(self.leader.index.names());
     }
 
+    /// Whether a verdict has changed by the clock alone since the last look, if that judged anything.
+    pub fn verdicts_changed(&self) -> bool {
+        self.judged && self.documents.changed(Timestamp::now())
+    }
+
     /// How long until a verdict changes by the clock alone. None: never, or the last look judged nothing.
     pub fn verdicts_change_in(&self) -> Option<Duration> {
         let at = self.documents.next_change(Timestamp::now()).filter(|_| self.judged)?;

@@ -41,7 +41,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_secs(1);
 
 /// Lists and watches all objects of a kind, for ever. Faults are logged and tried again, with growing pauses.
-pub async fn list_watch<K>(client: Client, mut sink: impl FnMut(Seen<K>))
+pub async fn list_watch<K>(client: Client, sink: impl FnMut(Seen<K>))
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    follow(client, None, sink).await;
+}
+
+/// The same of the one object of this name, for which a right to that name alone is enough.
+pub async fn list_watch_one<K>(client: Client, name: &str, sink: impl FnMut(Seen<K>))
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    follow(client, Some(format!("metadata.name={name}")), sink).await;
+}
+
+async fn follow<K>(client: Client, fields: Option<String>, mut sink: impl FnMut(Seen<K>))
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -51,14 +66,14 @@ where
     loop {
         let start = tokio::time::Instant::now();
         let result = match from.take() {
-            None => match list(&client, &mut sink).await {
+            None => match list(&client, fields.as_deref(), &mut sink).await {
                 Ok(version) => {
                     from = Some(version);
                     continue;
                 }
                 Err(error) => Err((None, error)),
             },
-            Some(version) => watch(&client, version, &mut sink).await,
+            Some(version) => watch(&client, fields.as_deref(), version, &mut sink).await,
         };
         match result {
             Ok(next) => from = next,
@@ -93,12 +108,12 @@ fn tell<K: Resource<DynamicType = ()>>(sent: Sent<K>, sink: &mut impl FnMut(Seen
     }
 }
 
-async fn list<K>(client: &Client, sink: &mut impl FnMut(Seen<K>)) -> Result<String, kube::Error>
+async fn list<K>(client: &Client, fields: Option<&str>, sink: &mut impl FnMut(Seen<K>)) -> Result<String, kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
 {
     let mut names = HashSet::new();
-    let mut params = ListParams::default().limit(PAGE);
+    let mut params = ListParams { field_selector: fields.map(str::to_owned), ..ListParams::default() }.limit(PAGE);
     let request = Request::new(K::url_path(&(), None));
     loop {
         let page = request.list(&params).map_err(kube::Error::BuildRequest)?;
@@ -122,12 +137,18 @@ where
 type Fault = (Option<String>, kube::Error);
 
 /// Watches until the server ends it. `Ok(None)`: the version is too old, list again.
-async fn watch<K>(client: &Client, mut version: String, sink: &mut impl FnMut(Seen<K>)) -> Result<Option<String>, Fault>
+async fn watch<K>(
+    client: &Client,
+    fields: Option<&str>,
+    mut version: String,
+    sink: &mut impl FnMut(Seen<K>),
+) -> Result<Option<String>, Fault>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
 {
     let api: Api<Sent<K>> = Api::all(client.clone());
-    let stream = match api.watch(&WatchParams::default(), &version).await {
+    let params = WatchParams { field_selector: fields.map(str::to_owned), ..WatchParams::default() };
+    let stream = match api.watch(&params, &version).await {
         Err(kube::Error::Api(status)) if status.code == 410 => return Ok(None),
         other => other.map_err(|error| (Some(version.clone()), error))?,
     };

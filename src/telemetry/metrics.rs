@@ -3,7 +3,7 @@
 //! One set for the process, as the log is one: handing it to everything that counts would only add arguments. The children
 //! that admission counts with are looked up once, so that a request costs a few atomic additions and no allocation.
 
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -14,7 +14,6 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterV
 
 use super::labels::{ChildFailure, Decided, Hook, Mode};
 use super::repositories::RepositoryMetrics;
-use super::state::gauges;
 use crate::policy::Rule;
 
 /// Seconds. A decision takes tens of microseconds; one that waits for the label of a namespace up to a second.
@@ -58,7 +57,6 @@ pub struct Metrics {
     trace_failures: IntCounter,
     /// Those of the leader; gone with it.
     repositories: ArcSwapOption<RepositoryMetrics>,
-    break_glass: Mutex<Option<Option<Timestamp>>>,
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -125,7 +123,6 @@ impl Metrics {
                 "Batches of spans that the collector did not take.",
             ),
             repositories: ArcSwapOption::empty(),
-            break_glass: Mutex::new(None),
             registry,
         }
     }
@@ -184,11 +181,6 @@ impl Metrics {
         self.trace_failures.inc();
     }
 
-    /// Break glass is open (until then, if it ends by itself), or not: nothing is enforced meanwhile.
-    pub fn break_glass(&self, open: Option<Option<Timestamp>>) {
-        *self.break_glass.lock().unwrap_or_else(PoisonError::into_inner) = open;
-    }
-
     /// Whoever begins to lead counts for the repositories, in place of whoever did before.
     pub fn leads(&self, metrics: Arc<RepositoryMetrics>) {
         self.repositories.store(Some(metrics));
@@ -207,26 +199,6 @@ impl Metrics {
         let mut families = self.registry.gather();
         if let Some(repositories) = self.repositories.load().as_ref() {
             families.extend(repositories.families());
-        }
-        families.extend(self.break_glass_families());
-        families
-    }
-
-    fn break_glass_families(&self) -> Vec<MetricFamily> {
-        let open = *self.break_glass.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut families = gauges(
-            "sekuire_break_glass_open",
-            "1 while break glass has stopped enforcement.",
-            &[],
-            [(Vec::new(), if open.is_some() { 1.0 } else { 0.0 })],
-        );
-        if let Some(Some(end)) = open {
-            families.extend(gauges(
-                "sekuire_break_glass_end_timestamp_seconds",
-                "When break glass ends by itself.",
-                &[],
-                [(Vec::new(), seconds(end))],
-            ));
         }
         families
     }

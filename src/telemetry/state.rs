@@ -75,6 +75,7 @@ impl Sources {
         let ready = one(flag(self.index.ready().is_ok()));
         let help = "1 while this replica answers admission requests from complete and living caches.";
         all.extend(gauges("sekuire_ready", help, &[], ready));
+        all.extend(self.rollout(now));
         let heard = self.index.liveness.silences().filter_map(|(resource, silence)| {
             let at = silence.and_then(|silence| now.checked_sub(silence).ok())?;
             Some((vec![resource.to_owned()], seconds(at)))
@@ -86,6 +87,18 @@ impl Sources {
         let ends = ends.into_iter().filter_map(|(which, end)| Some((vec![which.to_owned()], seconds(end?))));
         let help = "When the webhook's certificate ends, and the last authority that vouches for it.";
         all.extend(gauges("sekuire_certificate_expiry_timestamp_seconds", help, &["certificate"], ends));
+        all
+    }
+
+    fn rollout(&self, now: Timestamp) -> Vec<MetricFamily> {
+        let open = self.index.break_glass.open(now);
+        let help = "1 while break glass has stopped enforcement.";
+        let mut all = gauges("sekuire_break_glass_open", help, &[], [(Vec::new(), flag(open.is_some()))]);
+        let end = open.map(|open| (Vec::new(), seconds(open.until)));
+        all.extend(gauges("sekuire_break_glass_end_timestamp_seconds", "When break glass ends by itself.", &[], end));
+        let obeyed = [(Vec::new(), flag(self.index.label_policy.in_force().is_ok()))];
+        let help = "1 while the labels of namespaces are protected, so that warn and audit are obeyed.";
+        all.extend(gauges("sekuire_label_policy_in_force", help, &[], obeyed));
         all
     }
 

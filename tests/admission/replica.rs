@@ -70,7 +70,7 @@ impl Replica {
     /// Registers the webhook at `address` while it leads.
     pub(super) fn register(&self, address: SocketAddr) {
         let target = Target::at(&format!("https://{address}").parse().unwrap());
-        let registration = Registration { name: CONFIGURATION_NAME.to_owned(), target };
+        let registration = Registration { name: CONFIGURATION_NAME.to_owned(), target, owner: None };
         let events = Events::new(self.client.clone(), "test");
         let (certificates, leader) = (self.certificates.clone(), self.leader.0.subscribe().into());
         tokio::spawn(registration::run(

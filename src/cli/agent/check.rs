@@ -17,7 +17,8 @@ use std::sync::Arc;
 Lengths, and rules between fields of an Agent, are checked by the API server alone.
 Exit code 1: an agent is refused, is no valid Agent, or the policy does not verify.
 JSON: a list, one object an agent, with name, namespace, file, allowed, policy {policy_id, workspace_id, version, hash,
-signing_key_id, commit}, violations [{rule, field, value, policyPath, message}] and warnings.")]
+signing_key_id, commit}, violations [{rule, field, value, policyPath, message}], warnings, and enforcement (warn or audit)
+where the agent's namespace in the cluster is labelled so: an agent that is refused here may be admitted there.")]
 pub(in crate::cli) struct Check {
     /// Agent manifests, folders of such, a vendor's sekuire.yml, or - for standard input.
     #[arg(required = true, value_name = "FILE")]
@@ -130,13 +131,13 @@ impl Check {
             ));
         }
         let cluster = cluster.get()?;
-        let workspace = cluster.workspace_of(namespace)?;
+        let (workspace, label) = cluster.labels_of(namespace)?;
         let none = Enforced::None { why: "the namespace belongs to no workspace".into() };
         let enforced = match &workspace {
             Some(workspace) => cluster.enforced(workspace, self.trust.ring(|| Ok(cluster))?, now)?,
             None => none,
         };
-        Ok(decide_on(agent, namespace, workspace.as_deref(), &enforced, now))
+        Ok(decide_on(agent, namespace, workspace.as_deref(), &enforced, now).labelled(&label))
     }
 }
 

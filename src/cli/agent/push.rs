@@ -4,13 +4,14 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use kube::api::{Patch, PatchParams};
+use kube::core::Request;
 use kube::{Api, ResourceExt as _};
 
 use super::*;
 use crate::admission::denial;
 use crate::api;
 use crate::cli::cluster::Cluster;
-use crate::cli::emit;
+use crate::cli::{emit, warn, warned};
 use crate::policy::Rule;
 
 /// Field manager of what is pushed.
@@ -18,8 +19,10 @@ pub(super) const FIELD_MANAGER: &str = "sekuire";
 
 /// Apply agents to the cluster, if all of them comply with the policy of their workspace.
 ///
-/// If one does not, nothing is applied, and the words are those of the cluster. With --dry-run=server the cluster alone is
-/// asked: nothing but the right to create and patch agents is needed, and --expect-refused says what it has to answer.
+/// If one does not, nothing is applied, and the words are those of the cluster. In a namespace that is labelled
+/// sekuire.ai/enforcement: warn or audit it is the cluster that decides, and its warnings are shown. With --dry-run=server the
+/// cluster alone is asked: nothing but the right to create and patch agents is needed, and --expect-refused says what it has to
+/// answer.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   sekuire agent push --workspace ws_payments agent.yaml
@@ -73,7 +76,7 @@ impl Push {
         if self.dry_run == Some(DryRun::Server) {
             return self.ask_cluster(&found.agents);
         }
-        let Some(workspace) = &self.workspace else {
+        let Some(expected) = &self.workspace else {
             bail!(Usage("give --workspace, or ask the cluster alone with --dry-run=server".to_owned()));
         };
         if self.expect_refused.is_some() {
@@ -82,21 +85,22 @@ impl Push {
         let cluster = self.cluster.connect()?;
         let keys = self.trust.ring(|| Ok(&cluster))?;
         let now = Timestamp::now();
-        let enforced = cluster.enforced(workspace, keys, now)?;
+        let enforced = cluster.enforced(expected, keys, now)?;
         let mut refused = 0;
         for agent in &found.agents {
             let namespace = agent.namespace.as_deref().unwrap_or(&self.namespace);
-            let label = cluster.workspace_of(namespace)?;
-            if let Some(other) = label.as_ref().filter(|label| *label != workspace) {
+            let (workspace, label) = cluster.labels_of(namespace)?;
+            if let Some(other) = workspace.as_ref().filter(|workspace| *workspace != expected) {
                 complain(&format!(
                     "{}: the namespace {namespace} belongs to {other}, not to {}; push it with --workspace {other}",
-                    agent.name, workspace
+                    agent.name, expected
                 ));
                 refused += 1;
                 continue;
             }
-            let verdict = decide_on(agent, namespace, label.as_deref(), &enforced, now);
-            if !verdict.decision.allowed {
+            let verdict = decide_on(agent, namespace, workspace.as_deref(), &enforced, now).labelled(&label);
+            // the cluster says whether it obeys the label, and that before anything is applied
+            if !verdict.decision.allowed && !verdict.may_be_spared() {
                 complain(&denial::describe(namespace, &agent.name, &verdict.decision, None).message);
                 refused += 1;
             }
@@ -120,14 +124,16 @@ impl Push {
             let namespace = agent.namespace.as_deref().unwrap_or(&self.namespace);
             let api: Api<api::Agent> = Api::namespaced(cluster.client(), namespace);
             let manifest = agent.manifest.as_ref().context("an agent without manifest")?;
-            let patched = cluster.try_ask(&format!("applying {namespace}/{}", agent.name), async {
-                api.patch(&agent.name, &params, &Patch::Apply(manifest)).await
-            });
+            let request = Request::new(api.resource_url()).patch(&agent.name, &params, &Patch::Apply(manifest))?;
+            let client = cluster.client();
+            let sent = warned::send::<api::Agent>(&client, request);
+            let patched = cluster.try_ask(&format!("applying {namespace}/{}", agent.name), sent);
             let before = if dry_run { 0 } else { done };
             let (applied, of) = (format!("{before} of {} agents were applied", agents.len()), agent.name.as_str());
             match patched {
                 Ok(_) if dry_run && self.dry_run.is_none() => {}
-                Ok(object) => {
+                Ok((object, warnings)) => {
+                    warnings.iter().for_each(|warning| warn(&format!("{of}: {}", one_line(warning))));
                     let what = if dry_run { "would apply" } else { "applied" };
                     emit(&format!("{what} {namespace}/{}\n", object.name_any()))?;
                 }
