@@ -243,8 +243,9 @@ impl Keeper {
         let Some(seen) = self.seen.clone() else { return Ok(false) };
         let authority = self.bundle.borrow_and_update().clone();
         let setting = Setting::of(seen.as_ref().and_then(|seen| seen.metadata.annotations.as_ref()), Timestamp::now());
+        let was_open = matches!(self.glass, Setting::Open(_));
         self.tell(seen.as_ref(), setting.clone()).await;
-        let known = Known { ever: self.known, agreed: self.agreed.as_ref(), glass: &setting };
+        let known = Known { ever: self.known, agreed: self.agreed.as_ref(), glass: &setting, was_open };
         let plan = plan(&self.registration, seen.as_ref(), authority.as_deref(), &known);
         let (written, change) = match plan {
             Plan::Keep => {

@@ -19,7 +19,7 @@ fn plan(
     ever: bool,
     agreed: Option<&Option<Arc<str>>>,
 ) -> Plan {
-    super::plan(registration, seen, authority, &Known { ever, agreed, glass: &Setting::Absent })
+    super::plan(registration, seen, authority, &Known { ever, agreed, glass: &Setting::Absent, was_open: false })
 }
 
 fn right(authority: &str) -> ValidatingWebhookConfiguration {
@@ -154,7 +154,7 @@ fn under_glass(annotation: &str, failure_policy: &str) -> Plan {
         &registration(),
         Some(&seen),
         Some("ca"),
-        &Known { ever: true, agreed: Some(&agreed("ca")), glass: &glass },
+        &Known { ever: true, agreed: Some(&agreed("ca")), glass: &glass, was_open: false },
     )
 }
 
@@ -183,11 +183,23 @@ fn break_glass_that_is_over_or_was_never_obeyed_is_taken_away_and_failures_refus
 }
 
 #[test]
+fn closing_break_glass_by_its_annotation_alone_is_no_alarm_but_failures_that_are_ignored_without_it_are() {
+    let mut seen = right("ca");
+    first(&mut seen).failure_policy = Some("Ignore".to_owned());
+    let plan = |was_open| {
+        let known = Known { ever: true, agreed: Some(&agreed("ca")), glass: &Setting::Absent, was_open };
+        super::plan(&registration(), Some(&seen), Some("ca"), &known)
+    };
+    assert!(matches!(plan(true), Plan::Replace(_, Change::BreakGlass)));
+    assert!(matches!(plan(false), Plan::Replace(_, Change::Restored(what)) if what == "failurePolicy"));
+}
+
+#[test]
 fn with_break_glass_anything_else_that_was_changed_is_put_back_all_the_same() {
     let mut seen = right("ca");
     first(&mut seen).rules = None;
     let glass = Setting::read(Some("2026-06-01T13:00:00Z INC-1"), NOW.parse().unwrap());
-    let known = Known { ever: true, agreed: Some(&agreed("ca")), glass: &glass };
+    let known = Known { ever: true, agreed: Some(&agreed("ca")), glass: &glass, was_open: false };
     let plan = super::plan(&registration(), Some(&seen), Some("ca"), &known);
     assert!(matches!(plan, Plan::Replace(_, Change::Restored(what)) if what == "rules, failurePolicy"));
 }

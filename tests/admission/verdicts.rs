@@ -149,3 +149,53 @@ async fn what_is_no_review_is_refused_in_words() {
     let answer = Webhook::new(world::index(1)).validate("rubbish".into()).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
 }
+
+/// Has break glass open for an hour.
+fn open_glass(index: &PolicyIndex) {
+    let until = jiff::Timestamp::now() + Duration::from_secs(3600);
+    index.break_glass.saw(Some(&[("sekuire.ai/break-glass".to_owned(), format!("{until} INC-1"))].into()));
+}
+
+#[tokio::test]
+async fn while_break_glass_is_open_all_is_admitted_that_would_be_refused_and_the_reason_is_told() {
+    let (ready, filling) = (world::index(1), world::filling(1));
+    let mut breaking = world::compliant();
+    breaking["tools"] = json!([{"name": "shell_exec"}]);
+    let mut misspelt = world::compliant();
+    misspelt["modle"] = json!({});
+    for (index, namespace, spec, words) in [
+        (&ready, "team-0", &breaking, "[tool.blocked]"),
+        (&ready, "nowhere", &world::compliant(), "[workspace.unbound]"),
+        (&ready, "team-0", &misspelt, "would be refused: Agent team-0/scout is not understood"),
+        (&filling, "team-0", &world::compliant(), "would be refused: waiting for the first list of"),
+    ] {
+        assert_eq!(verdict(index, namespace, spec).await["allowed"], false, "{words}");
+        open_glass(index);
+        let response = verdict(index, namespace, spec).await;
+        assert_eq!((&response["allowed"], &response["status"]), (&json!(true), &Value::Null), "{words}");
+        assert!(response["warnings"][0].as_str().unwrap().contains("break glass is open until"), "{response}");
+        assert!(response["warnings"].to_string().contains(words), "{response}");
+        assert_eq!(response["auditAnnotations"]["mode"], "break-glass");
+        index.break_glass.saw(None);
+    }
+    // an agent that complies is admitted without a word, and what is no review is no agent
+    open_glass(&ready);
+    let response = verdict(&ready, "team-0", &world::compliant()).await;
+    assert_eq!(response, json!({"uid": response["uid"], "allowed": true}));
+    let answer = Webhook::new(ready).validate("rubbish".into()).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_mode_is_obeyed_for_the_labels_of_one_moment_and_only_where_they_are_protected() {
+    use sekuire_policy::admission::mode::{Label, Mode};
+    let index = world::index(1);
+    let mut breaking = world::compliant();
+    breaking["tools"] = json!([{"name": "shell_exec"}]);
+    for mode in [Mode::Warn, Mode::Audit] {
+        index.bindings.set_labels("team-0", Some("ws_0"), Label::Known(mode));
+        let response = verdict(&index, "team-0", &breaking).await;
+        assert!(message(&response).contains("but such labels are not obeyed"), "{response}");
+        assert_eq!(response["auditAnnotations"], Value::Null);
+    }
+}

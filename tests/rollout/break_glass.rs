@@ -172,7 +172,16 @@ async fn what_has_no_end_or_a_far_one_is_not_obeyed_and_taken_away_with_an_event
     }
     event(&site, "BreakGlassRefused").await;
     said(&one, "webhook configuration brought up to date").await;
-    // failurePolicy without a word is tampering
+    // closed with kubectl, by the annotation alone
+    let soon = (Timestamp::now() + Duration::from_secs(600)).to_string();
+    let open = format!("{BREAK_GLASS}={soon} INC-2");
+    site.cluster.kubectl(["annotate", KIND, CONFIGURATION_NAME, &open]).await.ok();
+    becomes(&site, "Ignore", true).await;
+    site.cluster.kubectl(["annotate", KIND, CONFIGURATION_NAME, &format!("{BREAK_GLASS}-")]).await.ok();
+    becomes(&site, "Fail", false).await;
+    refuses(&site, &namespace, "tool.blocked").await;
+    assert_eq!(site.events(CONFIGURATION_NAME, "WebhookRestored").await, 0, "that is no tampering");
+    // failurePolicy without a word is
     site.cluster.kubectl(["patch", KIND, CONFIGURATION_NAME, "-p", &webhook("Ignore")]).await.ok();
     becomes(&site, "Fail", false).await;
     event(&site, "WebhookRestored").await;

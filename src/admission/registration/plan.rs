@@ -38,6 +38,8 @@ pub(super) struct Known<'a> {
     pub(super) agreed: Option<&'a Option<Arc<str>>>,
     /// What its annotation says now.
     pub(super) glass: &'a Setting,
+    /// Whether break glass was open the moment before.
+    pub(super) was_open: bool,
 }
 
 /// What is to be written. `authority`: `None` leaves that of the configuration alone.
@@ -72,7 +74,7 @@ pub(super) fn plan(
     let change = match differences.as_slice() {
         [] if !spent => return Plan::Keep,
         [] => Change::BreakGlass,
-        ["failurePolicy"] if !matches!(known.glass, Setting::Absent) => Change::BreakGlass,
+        ["failurePolicy"] if known.was_open || *known.glass != Setting::Absent => Change::BreakGlass,
         ["caBundle"] if present.is_none() && agreed.is_none() => Change::Registered,
         ["caBundle"] if agreed.is_none_or(|agreed| agreed.as_deref() != authority) => Change::Authority,
         all => Change::Restored(all.join(", ")),
