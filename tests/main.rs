@@ -14,5 +14,6 @@ mod cluster;
 mod example;
 mod git;
 mod harness;
+mod pitfalls;
 mod reconcile;
 mod resilience;

@@ -29,6 +29,7 @@ pub(crate) struct ControllerOptions {
     kubeconfig: Option<PathBuf>,
     api: bool,
     receiver: bool,
+    strict: bool,
     flags: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -38,7 +39,7 @@ impl ControllerOptions {
     pub(crate) fn new(identity: &str) -> ControllerOptions {
         let (flags, env) = (Vec::new(), Vec::new());
         let identity = identity.to_owned();
-        ControllerOptions { identity, kubeconfig: None, api: false, receiver: false, flags, env }
+        ControllerOptions { identity, kubeconfig: None, api: false, receiver: false, strict: false, flags, env }
     }
 
     /// Other credentials than the administrator's, or another way to the API server.
@@ -56,6 +57,12 @@ impl ControllerOptions {
     /// With the receiver.
     pub(crate) fn receiver(mut self) -> Self {
         self.receiver = true;
+        self
+    }
+
+    /// As in production: `file://` and `http://` repositories are refused.
+    pub(crate) fn strict(mut self) -> Self {
+        self.strict = true;
         self
     }
 
@@ -92,9 +99,11 @@ impl ControllerOptions {
             format!("--namespace={NAMESPACE}"),
             format!("--webhook-listen=127.0.0.1:{}", port.number()),
             format!("--webhook-url=https://127.0.0.1:{}", port.number()),
-            "--allow-insecure-git-urls".to_owned(),
             format!("--identity={}", self.identity),
         ];
+        if !self.strict {
+            args.push("--allow-insecure-git-urls".to_owned());
+        }
         if !self.flags.iter().any(|flag| flag.starts_with("--shutdown-delay")) {
             args.push("--shutdown-delay=0".to_owned()); // no endpoints drain here
         }

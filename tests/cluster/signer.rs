@@ -13,8 +13,13 @@ pub(crate) struct Signer {
 
 impl Signer {
     /// The key of this number: the same one each time.
-    pub(crate) fn new(number: u8) -> Signer {
-        let key = PrivateKey::from_seed(&[number; 32]);
+    pub(crate) fn new(number: u16) -> Signer {
+        let [high, low] = number.to_be_bytes();
+        let mut seed = [low; 32];
+        if high > 0 {
+            seed[0] = high;
+        }
+        let key = PrivateKey::from_seed(&seed);
         let id = key.public().key_id();
         Signer { key, id }
     }
