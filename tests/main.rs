@@ -14,6 +14,7 @@ mod cluster;
 mod example;
 mod git;
 mod harness;
+mod leaks;
 mod pitfalls;
 mod reconcile;
 mod resilience;

@@ -23,6 +23,7 @@ use super::certificates::Certificates;
 use super::routes::VALIDATE_PATH;
 use crate::api::{FIELD_MANAGER, GROUP};
 use crate::controller::events::Events;
+use crate::controller::installation::{Installation, NAMESPACE_ANNOTATION};
 use crate::controller::lease::Leading;
 
 /// The name of the configuration unless told otherwise.
@@ -75,9 +76,21 @@ pub struct Registration {
     pub name: String,
     /// Where the webhook is.
     pub target: Target,
+    /// The namespace of the installation, which a Service's says already and a URL does not.
+    pub namespace: String,
 }
 
 impl Registration {
+    /// Names the installation in the metadata of a configuration that leads to a URL. True if that changes anything.
+    fn name_installation(&self, metadata: &mut ObjectMeta) -> bool {
+        if let Target::Service { .. } = self.target {
+            return false;
+        }
+        let annotations = metadata.annotations.get_or_insert_default();
+        let before = annotations.insert(NAMESPACE_ANNOTATION.to_owned(), self.namespace.clone());
+        before.as_ref() != Some(&self.namespace)
+    }
+
     /// The webhook as it ought to be, every field that an API server would fill in given, so that what it gives back is equal
     /// when nobody changed it.
     fn webhook(&self, authority: Option<ByteString>) -> ValidatingWebhook {
@@ -121,6 +134,7 @@ impl Registration {
 /// Keeps the configuration until `shutdown`: watches it in every replica, writes it while this replica leads.
 pub async fn run(
     client: Client,
+    installation: Installation,
     registration: Registration,
     certificates: Arc<Certificates>,
     leader: Leading,
@@ -130,13 +144,24 @@ pub async fn run(
     let api: Api<ValidatingWebhookConfiguration> = Api::all(client);
     let watch = watcher::watch_object(api.clone(), &registration.name).default_backoff();
     let bundle = certificates.bundle();
-    let keeper =
-        Keeper { api, registration, certificates, events, leader, bundle, seen: None, known: false, agreed: None };
+    let keeper = Keeper {
+        api,
+        installation,
+        registration,
+        certificates,
+        events,
+        leader,
+        bundle,
+        seen: None,
+        known: false,
+        agreed: None,
+    };
     shutdown.run_until_cancelled(keeper.run(std::pin::pin!(watch))).await;
 }
 
 struct Keeper {
     api: Api<ValidatingWebhookConfiguration>,
+    installation: Installation,
     registration: Registration,
     certificates: Arc<Certificates>,
     events: Events,
@@ -206,6 +231,9 @@ impl Keeper {
     /// Writes what differs. True if something did.
     async fn step(&mut self) -> Result<bool, kube::Error> {
         let Some(seen) = self.seen.clone() else { return Ok(false) };
+        if self.installation.other(seen.as_ref()).await?.is_some() {
+            return Ok(false);
+        }
         let authority = self.bundle.borrow_and_update().clone();
         let plan = plan(&self.registration, seen.as_ref(), authority.as_deref(), self.known, self.agreed.as_ref());
         let (written, change) = match plan {
@@ -280,10 +308,9 @@ fn plan(
 ) -> Plan {
     let bytes = authority.map(|authority| ByteString(authority.as_bytes().to_vec()));
     let Some(seen) = seen else {
-        let object = ValidatingWebhookConfiguration {
-            metadata: ObjectMeta { name: Some(registration.name.clone()), ..ObjectMeta::default() },
-            webhooks: Some(vec![registration.webhook(bytes)]),
-        };
+        let mut metadata = ObjectMeta { name: Some(registration.name.clone()), ..ObjectMeta::default() };
+        registration.name_installation(&mut metadata);
+        let object = ValidatingWebhookConfiguration { metadata, webhooks: Some(vec![registration.webhook(bytes)]) };
         let change =
             if known { Change::Restored("the configuration was deleted".to_owned()) } else { Change::Registered };
         return Plan::Create(Box::new(object), change);
@@ -296,13 +323,16 @@ fn plan(
     if webhooks.iter().any(|webhook| webhook.name != WEBHOOK_NAME) {
         differences.push("webhooks that are not ours");
     }
+    let mut object = seen.clone();
+    if registration.name_installation(&mut object.metadata) {
+        differences.push("the installation's namespace");
+    }
     let change = match differences.as_slice() {
         [] => return Plan::Keep,
         ["caBundle"] if present.is_none() && agreed.is_none() => Change::Registered,
         ["caBundle"] if agreed.is_none_or(|agreed| agreed.as_deref() != authority) => Change::Authority,
         all => Change::Restored(all.join(", ")),
     };
-    let mut object = seen.clone();
     object.webhooks = Some(vec![desired]);
     Plan::Replace(Box::new(object), change)
 }

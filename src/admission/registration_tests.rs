@@ -4,6 +4,7 @@ fn registration() -> Registration {
     Registration {
         name: CONFIGURATION_NAME.to_owned(),
         target: Target::Service { namespace: "sekuire".to_owned(), name: "webhook".to_owned(), port: 443 },
+        namespace: "sekuire".to_owned(),
     }
 }
 

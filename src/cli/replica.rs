@@ -19,6 +19,7 @@ use crate::admission::routes::Bodies;
 use crate::admission::{self, Files, Names, ReadApi, Routes, SECRET_NAME, SecretSource, Webhook, server};
 use crate::controller::caches::{self, Caches};
 use crate::controller::events::Events;
+use crate::controller::installation::{self, Installation};
 use crate::controller::lead;
 use crate::controller::lease::{Election, Leading};
 use crate::controller::secrets::Secrets;
@@ -89,9 +90,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let git = Git::new(exe, config.data_dir.clone(), Limits::default(), config.allow_insecure_git_urls);
     let secrets = Secrets::new(client.clone(), &config.namespace);
     let events = Events::new(client.clone(), &identity);
-    let (election, leading) = Election::new(client.clone(), &config.namespace, &identity);
+    let (election, held) = Election::new(client.clone(), &config.namespace, &identity);
     let mut election = tokio::spawn(election.run(shutdown.clone()));
     tracing::info!(%identity, namespace = %config.namespace, version = env!("CARGO_PKG_VERSION"), "controller started");
+    let installation = Installation::new(client.clone(), &config.namespace);
+    let (sender, leading) = tokio::sync::watch::channel(None);
+    let leading = Leading::from(leading);
+    tasks.spawn(installation::stand_aside(installation.clone(), held, sender, events.clone()));
     tasks.spawn(lead_while_elected(
         client.clone(),
         git,
@@ -109,7 +114,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         ended = tasks.join_next() => bail!("a task that runs for ever has ended: {ended:?}"),
         ended = &mut election => bail!("the election has ended: {ended:?}"),
-        served = serve(&config, client, &events, caches, endpoints, leading, shutdown) => served?,
+        served = serve(&config, installation, client, &events, caches, endpoints, leading, shutdown) => served?,
     }
     // it ends when the Lease is given back and nobody asks any more who leads
     tasks.shutdown().await;
@@ -176,6 +181,7 @@ async fn lead_while_elected(
 /// registration.
 async fn serve(
     config: &Config,
+    installation: Installation,
     client: Client,
     events: &Events,
     caches: Caches,
@@ -196,9 +202,11 @@ async fn serve(
             tasks.spawn(admission::follow_files(files, certificates.clone(), shutdown.clone()));
         }
     }
-    let registration = Registration { name: registration::CONFIGURATION_NAME.to_owned(), target };
+    let registration =
+        Registration { name: registration::CONFIGURATION_NAME.to_owned(), target, namespace: config.namespace.clone() };
     tasks.spawn(registration::run(
         client,
+        installation,
         registration,
         certificates.clone(),
         leading,

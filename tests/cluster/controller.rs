@@ -14,7 +14,7 @@ use kube::{
 };
 use rustix::process::Signal;
 
-use super::{guard::Process, pki::User, ports::Port, server::Cluster};
+use super::{guard::Process, leaks, pki::User, ports::Port, server::Cluster};
 
 /// The namespace of the controller's own objects.
 pub(crate) const NAMESPACE: &str = "sekuire-system";
@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(crate) struct ControllerOptions {
     identity: String,
+    namespace: String,
     kubeconfig: Option<PathBuf>,
     api: bool,
     receiver: bool,
@@ -38,8 +39,17 @@ impl ControllerOptions {
     /// A replica whose name in the lease, and whose folder, is `identity`.
     pub(crate) fn new(identity: &str) -> ControllerOptions {
         let (flags, env) = (Vec::new(), Vec::new());
-        let identity = identity.to_owned();
-        ControllerOptions { identity, kubeconfig: None, api: false, receiver: false, strict: false, flags, env }
+        let (identity, namespace) = (identity.to_owned(), NAMESPACE.to_owned());
+        ControllerOptions {
+            identity,
+            namespace,
+            kubeconfig: None,
+            api: false,
+            receiver: false,
+            strict: false,
+            flags,
+            env,
+        }
     }
 
     /// Other credentials than the administrator's, or another way to the API server.
@@ -57,6 +67,12 @@ impl ControllerOptions {
     /// With the receiver.
     pub(crate) fn receiver(mut self) -> Self {
         self.receiver = true;
+        self
+    }
+
+    /// One of another installation, in a namespace of its own.
+    pub(crate) fn namespace(mut self, namespace: &str) -> Self {
+        namespace.clone_into(&mut self.namespace);
         self
     }
 
@@ -87,7 +103,7 @@ impl ControllerOptions {
 
     /// Starts it, and does not wait.
     pub(crate) async fn spawn(self, cluster: &Cluster) -> Controller {
-        make_namespace(cluster).await;
+        make_namespace(cluster, &self.namespace).await;
         let folder = cluster.folder().join(format!("controller-{}", self.identity));
         fs::create_dir_all(&folder).expect("make the controller's folder");
         let port = Port::reserve();
@@ -96,7 +112,7 @@ impl ControllerOptions {
             "controller".to_owned(),
             format!("--kubeconfig={}", kubeconfig.display()),
             format!("--data-dir={}", folder.join("data").display()),
-            format!("--namespace={NAMESPACE}"),
+            format!("--namespace={}", self.namespace),
             format!("--webhook-listen=127.0.0.1:{}", port.number()),
             format!("--webhook-url=https://127.0.0.1:{}", port.number()),
             format!("--identity={}", self.identity),
@@ -112,9 +128,18 @@ impl ControllerOptions {
         let receiver = self.receiver.then(Port::reserve);
         args.extend(receiver.iter().map(|port| format!("--receiver-listen=127.0.0.1:{}", port.number())));
         args.extend(self.flags);
-        let log = folder.join("log");
-        let process = Process::start(&sekuire(), &args, &self.env, &log);
-        Controller { identity: self.identity, args, env: self.env, port, api, receiver, log, process }
+        let chosen =
+            args.iter().any(|arg| arg.starts_with("--log=")) || self.env.iter().any(|(name, _)| name == "SEKUIRE_LOG");
+        let mut env = self.env;
+        let (log, detailed) = match leaks::log_file(&self.identity) {
+            Some(log) => (log, !chosen),
+            None => (folder.join("log"), false),
+        };
+        if detailed {
+            env.push(("SEKUIRE_LOG".to_owned(), "trace".to_owned()));
+        }
+        let process = Process::start(&sekuire(), &args, &env, &log);
+        Controller { identity: self.identity, args, env, port, api, receiver, folder, log, detailed, process }
     }
 }
 
@@ -126,7 +151,10 @@ pub(crate) struct Controller {
     port: Port,
     api: Option<Port>,
     receiver: Option<Port>,
+    folder: PathBuf,
     log: PathBuf,
+    /// It logs more than it was told to, for the check for leaks.
+    detailed: bool,
     process: Process,
 }
 
@@ -168,7 +196,7 @@ impl Controller {
 
     /// Where it keeps its clones.
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.log.with_file_name("data")
+        self.folder.join("data")
     }
 
     /// The file of all that it printed, over all its starts.
@@ -178,7 +206,8 @@ impl Controller {
 
     /// What it printed, over all its starts.
     pub(crate) fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+        let log = String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned();
+        if self.detailed { leaks::without_details(&log) } else { log }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -261,15 +290,15 @@ pub(crate) fn sekuire() -> PathBuf {
     )
 }
 
-async fn make_namespace(cluster: &Cluster) {
+async fn make_namespace(cluster: &Cluster, name: &str) {
     let namespace = Namespace {
-        metadata: ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() },
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
         ..Namespace::default()
     };
     let api: Api<Namespace> = Api::all(cluster.client().await);
     match api.create(&PostParams::default(), &namespace).await {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.code == 409 => {} // another replica was first
-        Err(e) => panic!("create the namespace {NAMESPACE}: {e}"),
+        Err(e) => panic!("create the namespace {name}: {e}"),
     }
 }

@@ -5,6 +5,8 @@ use sekuire_policy::policy::sign::cosign_with;
 use sekuire_policy::policy::{Document, Format, PrivateKey, sign};
 use serde_json::{Value, json};
 
+use super::leaks;
+
 /// A signing key whose private half the tests have.
 pub(crate) struct Signer {
     key: PrivateKey,
@@ -20,6 +22,7 @@ impl Signer {
             seed[0] = high;
         }
         let key = PrivateKey::from_seed(&seed);
+        leaks::secret(&format!("signing key {number}"), key.to_pkcs8_pem());
         let id = key.public().key_id();
         Signer { key, id }
     }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::support::Target;
 use crate::admission::client::{Connection, trusting};
+use crate::cluster::leaks;
 use crate::cluster::skip::skip;
 use crate::cluster::{Controller, ControllerOptions};
 use crate::git::real::{Ssh, Tinyproxy, Web, missing};
@@ -16,6 +17,9 @@ use crate::reconcile::access::{Loud, forms, found, root, secret};
 use crate::reconcile::read_api::authorities;
 use crate::reconcile::receiver::{PUSH, send};
 use crate::reconcile::tenant::{FLOOD, Tenant, eventually};
+
+/// Said on purpose.
+const PLANTED: &str = "pa55word-said-on-purpose";
 
 impl Tenant {
     /// Waits until the repository, as it is now, is not ready. Returns reason and message.
@@ -210,15 +214,22 @@ async fn credential_leaks_no_secret_shows_in_the_log_at_trace_level_in_an_event_
         ("wrong password", "pa55word-that-is-wrong"),
         ("password with line break", "pa55word-with-line-break"),
     ];
-    let forms = forms(&secrets);
+    let (forms, planted) = (forms(&secrets), forms(&[("planted", PLANTED)]));
     let said = loud.said().await;
     assert!(said.contains("TRACE") && said.contains("AuthenticationFailed"), "nothing was said");
     assert_eq!(found(&said, &forms), Vec::<String>::new());
 
-    // and it would be found: a branch of that name, in a repository that has no such secret
-    loud.watch("planted", json!({"url": loud.repo.url(), "ref": {"branch": password}})).await;
+    // and it would be found: a branch of that name. The check of the whole run looks for it too.
+    leaks::planted("a secret that is said on purpose", PLANTED);
+    assert_eq!(found(&said, &planted), Vec::<String>::new());
+    loud.watch("planted", json!({"url": loud.repo.url(), "ref": {"branch": PLANTED}})).await;
     loud.reason("planted", "GitOperationFailed").await;
-    assert_eq!(found(&loud.said().await, &forms), ["password"]);
+    eventually("it is said everywhere", async || {
+        let events = loud.cluster.kubectl(["get", "events", "-A", "-o", "json"]).await.ok();
+        if events.contains(PLANTED) { Ok(()) } else { Err("no Event yet") }
+    })
+    .await;
+    assert_eq!(found(&loud.said().await, &planted), ["planted"]);
 }
 
 #[tokio::test]

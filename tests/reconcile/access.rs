@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::DeleteParams;
@@ -16,6 +15,7 @@ use crate::cluster::controller::NAMESPACE;
 use crate::cluster::skip::skip;
 use crate::cluster::{Cluster, ControllerOptions, GitRepo, Signer};
 use crate::git::real::{Ssh, Web, missing};
+use crate::leaks::search;
 
 pub(crate) fn secret(name: &str, keys: &[(&str, &str)]) -> Value {
     let data: BTreeMap<&str, &str> = keys.iter().copied().collect();
@@ -169,26 +169,20 @@ impl Loud {
     }
 }
 
-/// The ways in which a secret would show: as it is, or as it is sent.
+/// The ways in which each secret would show, with its name.
 pub(crate) fn forms(secrets: &[(&str, &str)]) -> Vec<(String, String)> {
-    let mut forms = Vec::new();
-    for (name, secret) in secrets {
-        // a key shows if one line of it does
-        for line in secret.lines().filter(|line| !line.starts_with("--") && line.len() >= 8) {
-            forms.push(((*name).to_owned(), line.to_owned()));
-        }
-        // whatever stands before it in the same text, one of three alignments holds
-        for skip in 0..3 {
-            let inner: Vec<u8> = secret.bytes().skip(skip).collect();
-            let whole = inner.len() / 3 * 3;
-            forms.push((format!("{name} in base64"), BASE64_STANDARD.encode(&inner[..whole])));
-        }
-    }
-    forms
+    let of = |(name, secret): &(&str, &str)| {
+        let name = (*name).to_owned();
+        search::forms(secret).into_iter().map(move |form| (name.clone(), form))
+    };
+    secrets.iter().flat_map(of).collect()
 }
 
 pub(crate) fn found(said: &str, forms: &[(String, String)]) -> Vec<String> {
-    forms.iter().filter(|(_, form)| said.contains(form)).map(|(name, _)| name.clone()).collect()
+    let mut names: Vec<String> =
+        forms.iter().filter(|(_, form)| said.contains(form)).map(|(name, _)| name.clone()).collect();
+    names.dedup();
+    names
 }
 
 #[tokio::test]
