@@ -54,17 +54,8 @@ const KINDS: [(&str, &str, &str); 9] = [
     ("coordination.k8s.io", "Lease", "leases"),
 ];
 /// Keys of Secrets that hold nothing secret.
-const PUBLIC: [&str; 9] = [
-    "username",
-    "known_hosts",
-    "ca.crt",
-    "tls.crt",
-    "address",
-    "githubAppID",
-    "githubAppInstallationID",
-    "githubAppBaseURL",
-    "ca-bundle.crt",
-];
+const PUBLIC: [&str; 6] =
+    ["username", "known_hosts", "address", "githubAppID", "githubAppInstallationID", "githubAppBaseURL"];
 
 /// Has it looked for wherever anything is said. Returns it, so that this can stand where a secret is made.
 pub(crate) fn secret<T: AsRef<str>>(name: &str, value: T) -> T {
@@ -188,8 +179,8 @@ async fn secrets(client: Client, stop: &CancellationToken) {
         };
         let name = secret.metadata.name.unwrap_or_default();
         for (key, value) in secret.data.unwrap_or_default() {
-            let public =
-                PUBLIC.contains(&&*key) || [".pub", ".asc", "allowed_signers"].iter().any(|end| key.ends_with(end));
+            let public = PUBLIC.contains(&&*key)
+                || [".crt", ".pub", ".asc", "allowed_signers"].iter().any(|end| key.ends_with(end));
             let value = String::from_utf8_lossy(&value.0).into_owned();
             if !public && value.trim().len() >= SHORTEST {
                 self::secret(&format!("key {key} of Secret {name}"), value);

@@ -230,6 +230,8 @@ async fn credential_leaks_no_secret_shows_in_the_log_at_trace_level_in_an_event_
     })
     .await;
     assert_eq!(found(&loud.said().await, &planted), ["planted"]);
+    let replica = ControllerOptions::new(PLANTED).flags(["--log=trace"]).spawn(&loud.cluster).await;
+    eventually("it is in a log", async || if replica.log().contains(PLANTED) { Ok(()) } else { Err("not yet") }).await;
 }
 
 #[tokio::test]
