@@ -114,7 +114,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         ended = tasks.join_next() => bail!("a task that runs for ever has ended: {ended:?}"),
         ended = &mut election => bail!("the election has ended: {ended:?}"),
-        served = serve(&config, installation, client, &events, caches, endpoints, leading, shutdown) => served?,
+        served = serve(&config, installation, &events, caches, endpoints, leading, shutdown) => served?,
     }
     // it ends when the Lease is given back and nobody asks any more who leads
     tasks.shutdown().await;
@@ -182,14 +182,13 @@ async fn lead_while_elected(
 async fn serve(
     config: &Config,
     installation: Installation,
-    client: Client,
     events: &Events,
     caches: Caches,
     endpoints: Option<Arc<Endpoints>>,
     leading: Leading,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let (target, names) = reached_at(config)?;
+    let (client, (target, names)) = (installation.client(), reached_at(config)?);
     let certificates = Arc::new(Certificates::new(names, SETTLE, Timestamp::now())?);
     let mut tasks = JoinSet::new();
     match &config.tls {

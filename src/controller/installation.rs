@@ -44,6 +44,11 @@ impl Installation {
         Installation { client, namespace: namespace.into(), seen: Arc::default() }
     }
 
+    /// What talks to its API server.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// Its namespace.
     pub fn namespace(&self) -> &str {
         &self.namespace

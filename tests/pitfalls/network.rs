@@ -219,9 +219,13 @@ async fn credential_leaks_no_secret_shows_in_the_log_at_trace_level_in_an_event_
     assert!(said.contains("TRACE") && said.contains("AuthenticationFailed"), "nothing was said");
     assert_eq!(found(&said, &forms), Vec::<String>::new());
 
-    // and it would be found: a branch of that name. The check of the whole run looks for it too.
-    leaks::planted("a secret that is said on purpose", PLANTED);
     assert_eq!(found(&said, &planted), Vec::<String>::new());
+    plant(&loud, &planted).await;
+}
+
+/// And it would be found: a branch of that name. The check of the whole run looks for it too.
+async fn plant(loud: &Loud, planted: &[(String, String)]) {
+    leaks::planted("a secret that is said on purpose", PLANTED);
     loud.watch("planted", json!({"url": loud.repo.url(), "ref": {"branch": PLANTED}})).await;
     loud.reason("planted", "GitOperationFailed").await;
     eventually("it is said everywhere", async || {
@@ -229,7 +233,7 @@ async fn credential_leaks_no_secret_shows_in_the_log_at_trace_level_in_an_event_
         if events.contains(PLANTED) { Ok(()) } else { Err("no Event yet") }
     })
     .await;
-    assert_eq!(found(&loud.said().await, &planted), ["planted"]);
+    assert_eq!(found(&loud.said().await, planted), ["planted"]);
     let replica = ControllerOptions::new(PLANTED).flags(["--log=trace"]).spawn(&loud.cluster).await;
     eventually("it is in a log", async || if replica.log().contains(PLANTED) { Ok(()) } else { Err("not yet") }).await;
 }
@@ -240,7 +244,7 @@ async fn receiver_dos_a_flood_of_junk_changes_nothing_and_a_genuine_hook_gets_th
     let team = &target.team;
     team.set_token("token-of-a-forge").await;
     team.receives("generic").await;
-    let trust = trusting(&authorities(&team).await, "http/1.1");
+    let trust = trusting(&authorities(team).await, "http/1.1");
     let address = team.controller.receiver_url().strip_prefix("https://").unwrap().parse().unwrap();
     let junk = (0..20).map(|number| {
         let (trust, name) = (trust.clone(), team.name.clone());

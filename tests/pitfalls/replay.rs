@@ -216,7 +216,7 @@ async fn toctou_what_was_verified_is_what_is_read_also_when_the_branch_moves_in_
     let swapped = team.repo.commit("not signed").await;
     let origin = team.repo.origin();
     let stand = async |commit: &str| {
-        drop(team.repo.git_in(&origin, &["update-ref", "refs/heads/main", commit], &[]).await.ok())
+        drop(team.repo.git_in(&origin, &["update-ref", "refs/heads/main", commit], &[]).await.ok());
     };
     stand(&named).await;
     server.behave(Manner::MovesMain(origin.clone(), swapped.clone()));
