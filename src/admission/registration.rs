@@ -16,7 +16,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
-use kube::api::{Api, PostParams};
+use kube::api::{Api, ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Resource as _};
 use tokio::sync::watch;
@@ -28,6 +28,7 @@ use super::certificates::Certificates;
 use super::routes::VALIDATE_PATH;
 use crate::api::{FIELD_MANAGER, GROUP};
 use crate::controller::events::Events;
+use crate::controller::installation::{Installation, NAMESPACE_ANNOTATION};
 use crate::controller::lease::Leading;
 use crate::telemetry::metrics;
 
@@ -90,9 +91,21 @@ pub struct Registration {
     pub target: Target,
     /// ClusterRole that owns what is made here, so that it goes when that is uninstalled. What a chart made is the chart's.
     pub owner: Option<String>,
+    /// The namespace of the installation, which a Service's says already and a URL does not.
+    pub namespace: String,
 }
 
 impl Registration {
+    /// Names the installation in the metadata of a configuration that leads to a URL. True if that changes anything.
+    fn name_installation(&self, metadata: &mut ObjectMeta) -> bool {
+        if let Target::Service { .. } = self.target {
+            return false;
+        }
+        let annotations = metadata.annotations.get_or_insert_default();
+        let before = annotations.insert(NAMESPACE_ANNOTATION.to_owned(), self.namespace.clone());
+        before.as_ref() != Some(&self.namespace)
+    }
+
     /// The webhook as it ought to be, every field that an API server would fill in given, so that what it gives back is equal
     /// when nobody changed it.
     fn webhook(&self, authority: Option<ByteString>, failure_policy: &str) -> ValidatingWebhook {
@@ -136,6 +149,7 @@ impl Registration {
 /// Keeps the configuration until `shutdown`: watches it in every replica, writes it while this replica leads.
 pub async fn run(
     client: Client,
+    installation: Installation,
     registration: Registration,
     certificates: Arc<Certificates>,
     leader: Leading,
@@ -148,6 +162,7 @@ pub async fn run(
     let keeper = Keeper {
         api,
         owners: Api::all(client),
+        installation,
         registration,
         certificates,
         events,
@@ -165,6 +180,7 @@ pub async fn run(
 struct Keeper {
     api: Api<ValidatingWebhookConfiguration>,
     owners: Api<ClusterRole>,
+    installation: Installation,
     registration: Registration,
     certificates: Arc<Certificates>,
     events: Events,
@@ -241,6 +257,9 @@ impl Keeper {
     /// Writes what differs. True if something did.
     async fn step(&mut self) -> Result<bool, kube::Error> {
         let Some(seen) = self.seen.clone() else { return Ok(false) };
+        if self.installation.other(seen.as_ref()).await?.is_some() {
+            return Ok(false);
+        }
         let authority = self.bundle.borrow_and_update().clone();
         let setting = Setting::of(seen.as_ref().and_then(|seen| seen.metadata.annotations.as_ref()), Timestamp::now());
         let was_open = matches!(self.glass, Setting::Open(_));

@@ -8,6 +8,7 @@ fn registration() -> Registration {
         name: CONFIGURATION_NAME.to_owned(),
         target: Target::Service { namespace: "sekuire".to_owned(), name: "webhook".to_owned(), port: 443 },
         owner: None,
+        namespace: "sekuire".to_owned(),
     }
 }
 

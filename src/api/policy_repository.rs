@@ -36,11 +36,12 @@ use crate::git::{Reference, Signed};
         .message("verify.mode Tag is for signed tags: set ref.tag or ref.semver, or use mode Head, which looks at the commit")
 )]
 pub struct PolicyRepositorySpec {
-    /// URL of the repository: `https://…` or `ssh://…`. It must not hold a user name with password. `file://…` and
+    /// URL of the repository: `https://…` or `ssh://git@…`. It must hold no token or password, and only an `ssh://` one a
+    /// user name. `file://…` and
     /// `http://…` only work where the controller was started with --allow-insecure-git-urls (tests, the demo).
     #[schemars(length(min = 1, max = 2048), regex(pattern = "^(https|ssh|http|file)://[^\\s]+$"))]
-    #[x_kube(validation = Rule::new("!self.matches('^[a-z]+://[^/@]*:[^/@]*@')")
-        .message("the URL must not hold a password"))]
+    #[x_kube(validation = Rule::new("!self.matches('^(https|http|file)://[^/]*@') && !self.matches('^ssh://[^/]*:[^/]*@')")
+        .message("the URL must hold no user name, token or password (ssh:// takes a user name): name a Secret in secretRef"))]
     pub url: String,
     /// What to follow. Absent: the default branch of the server.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]

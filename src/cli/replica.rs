@@ -19,6 +19,7 @@ use crate::admission::routes::Bodies;
 use crate::admission::{self, Files, Names, ReadApi, Routes, SECRET_NAME, SecretSource, Webhook, server};
 use crate::controller::caches::{self, Caches};
 use crate::controller::events::Events;
+use crate::controller::installation::{self, Installation};
 use crate::controller::lead;
 use crate::controller::lease::{Election, Leading};
 use crate::controller::rollout;
@@ -99,10 +100,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let git = Git::new(exe, config.data_dir.clone(), Limits::default(), config.allow_insecure_git_urls);
     let secrets = Secrets::new(client.clone(), &config.namespace);
     let events = Events::new(client.clone(), &identity);
-    let (election, leading) = Election::new(client.clone(), &config.namespace, &identity);
+    let (election, held) = Election::new(client.clone(), &config.namespace, &identity);
     let mut election = tokio::spawn(election.run(shutdown.clone()));
     let revision = telemetry::revision();
     tracing::info!(replica = %identity, namespace = %config.namespace, version = env!("CARGO_PKG_VERSION"), revision, "controller started");
+    let installation = Installation::new(client.clone(), &config.namespace);
+    let (sender, leading) = tokio::sync::watch::channel(None);
+    let leading = Leading::from(leading);
+    tasks.spawn(installation::stand_aside(installation.clone(), held, sender, events.clone()));
     tasks.spawn(lead_while_elected(
         client.clone(),
         git,
@@ -120,7 +125,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         ended = tasks.join_next() => bail!("a task that runs for ever has ended: {ended:?}"),
         ended = &mut election => bail!("the election has ended: {ended:?}"),
-        served = serve(&config, client, &events, caches, endpoints, leading, shutdown) => served?,
+        served = serve(&config, installation, &events, caches, endpoints, leading, shutdown) => served?,
     }
     // it ends when the Lease is given back and nobody asks any more who leads
     tasks.shutdown().await;
@@ -187,26 +192,17 @@ async fn lead_while_elected(
 /// registration.
 async fn serve(
     config: &Config,
-    client: Client,
+    installation: Installation,
     events: &Events,
     caches: Caches,
     endpoints: Option<Arc<Endpoints>>,
     leading: Leading,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let (target, names) = reached_at(config)?;
+    let (client, (target, names)) = (installation.client(), reached_at(config)?);
     let certificates = Arc::new(Certificates::new(names, SETTLE, Timestamp::now())?);
     let mut tasks = JoinSet::new();
-    match &config.tls {
-        Tls::Own => {
-            let source = SecretSource { namespace: config.namespace.clone(), name: SECRET_NAME.to_owned() };
-            tasks.spawn(admission::keep_secret(client.clone(), source, certificates.clone(), shutdown.clone()));
-        }
-        Tls::Files { certificate, key, ca } => {
-            let files = Files { certificate: certificate.clone(), key: key.clone(), authority: Some(ca.clone()) };
-            tasks.spawn(admission::follow_files(files, certificates.clone(), shutdown.clone()));
-        }
-    }
+    keep_certificate(config, &client, &certificates, &shutdown, &mut tasks);
     let sources = telemetry::Sources {
         index: caches.index.clone(),
         keys: caches.keys.clone(),
@@ -214,10 +210,15 @@ async fn serve(
         certificates: certificates.clone(),
         leading: leading.clone(),
     };
-    let registration =
-        Registration { name: registration::CONFIGURATION_NAME.to_owned(), target, owner: config.owner.clone() };
+    let registration = Registration {
+        name: registration::CONFIGURATION_NAME.to_owned(),
+        target,
+        owner: config.owner.clone(),
+        namespace: config.namespace.clone(),
+    };
     tasks.spawn(registration::run(
         client,
+        installation,
         registration,
         certificates.clone(),
         leading,
@@ -251,6 +252,26 @@ async fn serve(
     };
     tokio::try_join!(webhook, read_api, receiver, metrics)?;
     Ok(())
+}
+
+/// Keeps the serving certificate true, from where it comes.
+fn keep_certificate(
+    config: &Config,
+    client: &Client,
+    certificates: &Arc<Certificates>,
+    shutdown: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) {
+    match &config.tls {
+        Tls::Own => {
+            let source = SecretSource { namespace: config.namespace.clone(), name: SECRET_NAME.to_owned() };
+            tasks.spawn(admission::keep_secret(client.clone(), source, certificates.clone(), shutdown.clone()));
+        }
+        Tls::Files { certificate, key, ca } => {
+            let files = Files { certificate: certificate.clone(), key: key.clone(), authority: Some(ca.clone()) };
+            tasks.spawn(admission::follow_files(files, certificates.clone(), shutdown.clone()));
+        }
+    }
 }
 
 /// Where the API server finds the webhook, and the names that its certificate is made for.

@@ -24,7 +24,7 @@ use crate::api::FIELD_MANAGER;
 use crate::telemetry::metrics;
 
 /// Name of the Lease.
-const NAME: &str = "sekuire-policy-controller";
+pub(super) const NAME: &str = "sekuire-policy-controller";
 /// A Lease that has not changed for so long is over.
 const DURATION: Duration = Duration::from_secs(15);
 /// The holder counts on its last renewal for so long only: it stops before another may begin.
@@ -45,6 +45,11 @@ impl Leading {
     /// out here, before anything else has told it.
     pub fn now(&self) -> bool {
         self.0.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Until when it leads, if it does.
+    pub(super) fn until(&self) -> Option<Instant> {
+        *self.0.borrow()
     }
 
     /// Waits for news: it was elected, renewed, or deposed. False: there will be none any more.
@@ -240,19 +245,19 @@ impl Election {
     }
 }
 
-fn holder(lease: &Lease) -> Option<&str> {
+pub(super) fn holder(lease: &Lease) -> Option<&str> {
     lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
 }
 
 /// How long the holder said that it counts.
-fn duration(lease: Option<&Lease>) -> Duration {
+pub(super) fn duration(lease: Option<&Lease>) -> Duration {
     let seconds = lease.and_then(|lease| lease.spec.as_ref()?.lease_duration_seconds);
     seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(DURATION, Duration::from_secs)
 }
 
 /// Over for so long, by the wall clock, that no two clocks differ as much: who starts after the holder has died does not
 /// wait once more.
-fn long_dead(lease: Option<&Lease>) -> bool {
+pub(super) fn long_dead(lease: Option<&Lease>) -> bool {
     let renewed = lease.and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref());
     let since = renewed.map(|renewed| Timestamp::now().duration_since(renewed.0));
     let twice = SignedDuration::try_from(duration(lease) * 2).unwrap_or(SignedDuration::MAX);

@@ -20,6 +20,7 @@ pub mod candidate;
 pub mod credentials;
 pub mod documents;
 pub mod events;
+pub mod installation;
 pub mod keys;
 pub mod lead;
 pub mod leader;

@@ -13,6 +13,7 @@ use sekuire_policy::admission::routes::Bodies;
 use sekuire_policy::admission::server::{self, Limits};
 use sekuire_policy::admission::{Names, PolicyIndex, Routes, Webhook};
 use sekuire_policy::controller::events::Events;
+use sekuire_policy::controller::installation::Installation;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -70,11 +71,14 @@ impl Replica {
     /// Registers the webhook at `address` while it leads.
     pub(super) fn register(&self, address: SocketAddr) {
         let target = Target::at(&format!("https://{address}").parse().unwrap());
-        let registration = Registration { name: CONFIGURATION_NAME.to_owned(), target, owner: None };
+        let namespace = "sekuire-system".to_owned();
+        let installation = Installation::new(self.client.clone(), &namespace);
+        let registration = Registration { name: CONFIGURATION_NAME.to_owned(), target, owner: None, namespace };
         let events = Events::new(self.client.clone(), "test");
         let (certificates, leader) = (self.certificates.clone(), self.leader.0.subscribe().into());
         tokio::spawn(registration::run(
             self.client.clone(),
+            installation,
             registration,
             certificates,
             leader,

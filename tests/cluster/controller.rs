@@ -14,7 +14,7 @@ use kube::{
 };
 use rustix::process::Signal;
 
-use super::{guard::Process, pki::User, ports::Port, server::Cluster};
+use super::{guard::Process, leaks, pki::User, ports::Port, server::Cluster};
 
 /// The namespace of the controller's own objects.
 pub(crate) const NAMESPACE: &str = "sekuire-system";
@@ -26,10 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(crate) struct ControllerOptions {
     identity: String,
+    namespace: String,
     kubeconfig: Option<PathBuf>,
     api: bool,
     receiver: bool,
     metrics: bool,
+    strict: bool,
     flags: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -38,8 +40,18 @@ impl ControllerOptions {
     /// A replica whose name in the lease, and whose folder, is `identity`.
     pub(crate) fn new(identity: &str) -> ControllerOptions {
         let (flags, env) = (Vec::new(), Vec::new());
-        let identity = identity.to_owned();
-        ControllerOptions { identity, kubeconfig: None, api: false, receiver: false, metrics: false, flags, env }
+        let (identity, namespace) = (identity.to_owned(), NAMESPACE.to_owned());
+        ControllerOptions {
+            identity,
+            namespace,
+            kubeconfig: None,
+            api: false,
+            receiver: false,
+            metrics: false,
+            strict: false,
+            flags,
+            env,
+        }
     }
 
     /// Other credentials than the administrator's, or another way to the API server.
@@ -66,6 +78,18 @@ impl ControllerOptions {
         self
     }
 
+    /// One of another installation, in a namespace of its own.
+    pub(crate) fn namespace(mut self, namespace: &str) -> Self {
+        namespace.clone_into(&mut self.namespace);
+        self
+    }
+
+    /// As in production: `file://` and `http://` repositories are refused.
+    pub(crate) fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
     /// More flags of `sekuire controller`.
     pub(crate) fn flags<const N: usize>(mut self, flags: [&str; N]) -> Self {
         self.flags.extend(flags.map(str::to_owned));
@@ -87,7 +111,7 @@ impl ControllerOptions {
 
     /// Starts it, and does not wait.
     pub(crate) async fn spawn(self, cluster: &Cluster) -> Controller {
-        make_namespace(cluster).await;
+        make_namespace(cluster, &self.namespace).await;
         let folder = cluster.folder().join(format!("controller-{}", self.identity));
         fs::create_dir_all(&folder).expect("make the controller's folder");
         let port = Port::reserve();
@@ -96,14 +120,16 @@ impl ControllerOptions {
             "controller".to_owned(),
             format!("--kubeconfig={}", kubeconfig.display()),
             format!("--data-dir={}", folder.join("data").display()),
-            format!("--namespace={NAMESPACE}"),
+            format!("--namespace={}", self.namespace),
             format!("--webhook-listen=127.0.0.1:{}", port.number()),
-            "--allow-insecure-git-urls".to_owned(),
             format!("--identity={}", self.identity),
         ];
         // behind a Service nobody reaches it here, as there are no nodes
         if !self.flags.iter().any(|flag| flag.starts_with("--webhook-service")) {
             args.push(format!("--webhook-url=https://127.0.0.1:{}", port.number()));
+        }
+        if !self.strict {
+            args.push("--allow-insecure-git-urls".to_owned());
         }
         if !self.flags.iter().any(|flag| flag.starts_with("--shutdown-delay")) {
             args.push("--shutdown-delay=0".to_owned()); // no endpoints drain here
@@ -115,9 +141,18 @@ impl ControllerOptions {
         let metrics = self.metrics.then(Port::reserve);
         args.extend(metrics.iter().map(|port| format!("--metrics-listen=127.0.0.1:{}", port.number())));
         args.extend(self.flags);
-        let log = folder.join("log");
-        let process = Process::start(&sekuire(), &args, &self.env, &log);
-        Controller { identity: self.identity, args, env: self.env, port, api, receiver, metrics, log, process }
+        let chosen =
+            args.iter().any(|arg| arg.starts_with("--log=")) || self.env.iter().any(|(name, _)| name == "SEKUIRE_LOG");
+        let mut env = self.env;
+        let (log, detailed) = match leaks::log_file(&self.identity) {
+            Some(log) => (log, !chosen),
+            None => (folder.join("log"), false),
+        };
+        if detailed {
+            env.push(("SEKUIRE_LOG".to_owned(), "trace".to_owned()));
+        }
+        let process = Process::start(&sekuire(), &args, &env, &log);
+        Controller { identity: self.identity, args, env, port, api, receiver, metrics, folder, log, detailed, process }
     }
 }
 
@@ -130,7 +165,10 @@ pub(crate) struct Controller {
     api: Option<Port>,
     receiver: Option<Port>,
     metrics: Option<Port>,
+    folder: PathBuf,
     log: PathBuf,
+    /// It logs more than it was told to, for the check for leaks.
+    detailed: bool,
     process: Process,
 }
 
@@ -177,7 +215,7 @@ impl Controller {
 
     /// Where it keeps its clones.
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.log.with_file_name("data")
+        self.folder.join("data")
     }
 
     /// The file of all that it printed, over all its starts.
@@ -187,7 +225,8 @@ impl Controller {
 
     /// What it printed, over all its starts.
     pub(crate) fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+        let log = String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned();
+        if self.detailed { leaks::without_details(&log) } else { log }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -270,15 +309,15 @@ pub(crate) fn sekuire() -> PathBuf {
     )
 }
 
-async fn make_namespace(cluster: &Cluster) {
+async fn make_namespace(cluster: &Cluster, name: &str) {
     let namespace = Namespace {
-        metadata: ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() },
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
         ..Namespace::default()
     };
     let api: Api<Namespace> = Api::all(cluster.client().await);
     match api.create(&PostParams::default(), &namespace).await {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.code == 409 => {} // another replica was first
-        Err(e) => panic!("create the namespace {NAMESPACE}: {e}"),
+        Err(e) => panic!("create the namespace {name}: {e}"),
     }
 }

@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use super::command::{Ran, run};
 use super::guard::{self, Process};
+use super::leaks;
 use super::ports::Port;
 
 /// How long it may take to start: two seconds on an idle machine.
@@ -51,6 +52,7 @@ impl Gitea {
         let process = Process::start(Path::new(program), args, &environment(root), &root.join("log"));
         let gitea = Gitea { port, _process: process, folder };
         gitea.ready().await;
+        leaks::secret("password of the forge", PASSWORD);
         let user = ["admin", "user", "create", "--username", USER, "--password", PASSWORD, "--email", "p@example.com"];
         let args = invocation(gitea.folder.path(), &[&user[..], &["--admin", "--must-change-password=false"]].concat());
         let mut create = Command::new(&args[0]);

@@ -20,6 +20,7 @@ pub(crate) mod controller;
 pub(crate) mod git;
 pub(crate) mod gitea;
 pub(crate) mod guard;
+pub(crate) mod leaks;
 mod pki;
 pub(crate) mod ports;
 pub(crate) mod programs;

@@ -9,6 +9,8 @@ use rcgen::{
 };
 use serde_json::json;
 
+use super::leaks;
+
 /// Whom the API server takes the bearer of a kubeconfig for. Any name will do, at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct User {
@@ -95,7 +97,9 @@ impl Pki {
 }
 
 fn key() -> KeyPair {
-    KeyPair::generate().expect("generate a key")
+    let key = KeyPair::generate().expect("generate a key");
+    leaks::secret("a key of the test cluster", key.serialize_pem());
+    key
 }
 
 fn params(name: &str, group: Option<&str>) -> CertificateParams {

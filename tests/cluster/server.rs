@@ -23,6 +23,7 @@ use tokio::{process::Command, sync::OnceCell};
 use super::{
     command::{Ran, run},
     guard::{self, Process},
+    leaks::Recorder,
     pki::{Pki, User},
     ports::Port,
     programs::programs,
@@ -79,6 +80,7 @@ pub(crate) struct Cluster {
     kubeconfigs: Mutex<HashMap<&'static str, PathBuf>>,
     namespaces: AtomicU32,
     crds: OnceCell<()>,
+    recorder: Mutex<Option<Recorder>>,
     // the last: everything in it is in use until here
     folder: TempDir,
 }
@@ -109,6 +111,7 @@ impl Cluster {
             kubeconfigs: Mutex::default(),
             namespaces: AtomicU32::new(0),
             crds: OnceCell::new(),
+            recorder: Mutex::default(),
             folder,
         }
     }
@@ -119,6 +122,7 @@ impl Cluster {
         if self.options.controller_manager {
             self.start_controller_manager();
         }
+        *self.recorder.lock().expect("no holder panics") = Recorder::start(&self.kubeconfig(User::ADMIN));
         Ok(())
     }
 
@@ -394,6 +398,10 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        // while there is somebody to ask
+        if let Ok(mut recorder) = self.recorder.lock() {
+            *recorder = None;
+        }
         // In this order, so that none spends its last second complaining of the others.
         for process in [&self.controller_manager, &self.api_server, &self.etcd] {
             if let Ok(mut process) = process.lock() {

@@ -5,6 +5,8 @@ use sekuire_policy::policy::sign::cosign_with;
 use sekuire_policy::policy::{Document, Format, PrivateKey, sign};
 use serde_json::{Value, json};
 
+use super::leaks;
+
 /// A signing key whose private half the tests have.
 pub(crate) struct Signer {
     key: PrivateKey,
@@ -13,8 +15,14 @@ pub(crate) struct Signer {
 
 impl Signer {
     /// The key of this number: the same one each time.
-    pub(crate) fn new(number: u8) -> Signer {
-        let key = PrivateKey::from_seed(&[number; 32]);
+    pub(crate) fn new(number: u16) -> Signer {
+        let [high, low] = number.to_be_bytes();
+        let mut seed = [low; 32];
+        if high > 0 {
+            seed[0] = high;
+        }
+        let key = PrivateKey::from_seed(&seed);
+        leaks::secret(&format!("signing key {number}"), key.to_pkcs8_pem());
         let id = key.public().key_id();
         Signer { key, id }
     }

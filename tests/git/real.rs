@@ -14,6 +14,7 @@ use sekuire_policy::git::ClientCertificate;
 use tempfile::TempDir;
 
 use crate::cluster::guard::{self, Process};
+use crate::cluster::leaks;
 use crate::cluster::ports::Port;
 
 /// What a program of Debian's packages is not there for; `None`: it is there.
@@ -53,6 +54,12 @@ fn is_root() -> bool {
     rustix::process::getuid().is_root()
 }
 
+fn generate() -> KeyPair {
+    let key = KeyPair::generate().unwrap();
+    leaks::secret("a key of a server or client", key.serialize_pem());
+    key
+}
+
 /// A private certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -61,7 +68,7 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, "private authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        Self(CertifiedIssuer::self_signed(params, generate()).unwrap())
     }
 
     pub(crate) fn pem(&self) -> String {
@@ -71,7 +78,7 @@ impl Authority {
     fn sign(&self, name: &str, usage: ExtendedKeyUsagePurpose) -> (String, String) {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.extended_key_usages = vec![usage];
-        let key = KeyPair::generate().unwrap();
+        let key = generate();
         (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
     }
 
@@ -96,6 +103,9 @@ pub(crate) struct Web {
 impl Web {
     /// `elsewhere` is the port of `/elsewhere/` and `/other/`.
     pub(crate) fn start(root: &Path, token: &str, elsewhere: u16) -> Self {
+        if token.len() >= 10 {
+            leaks::secret("the token of a web server", token);
+        }
         let (folder, port, authority) = (folder(), Port::reserve(), Authority::new());
         let at = |name: &str| folder.path().join(name);
         let (certificate, key) = authority.sign("localhost", ExtendedKeyUsagePurpose::ServerAuth);
@@ -124,6 +134,7 @@ impl Web {
 
     /// The one user and password that are accepted from now on.
     pub(crate) fn accept(&self, username: &str, password: &str) {
+        leaks::secret("a password of a web server", password);
         // nginx reads it at every request
         let path = self.folder.path().join("users");
         fs::write(path.with_extension("new"), format!("{username}:{{PLAIN}}{password}\n")).unwrap();
@@ -274,6 +285,7 @@ LogLevel VERBOSE
 pub(crate) fn keygen(path: &Path, kind: &[&str], passphrase: &str) {
     let output = Command::new("ssh-keygen").args(["-q", "-N", passphrase, "-f"]).arg(path).args(kind).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    leaks::secret("a key of ssh-keygen", fs::read_to_string(path).unwrap());
 }
 
 /// tinyproxy, which connects to any port for whoever knows the password.
@@ -285,6 +297,7 @@ pub(crate) struct Tinyproxy {
 
 impl Tinyproxy {
     pub(crate) fn start(username: &str, password: &str) -> Self {
+        leaks::secret("the password of a proxy", password);
         let (folder, port) = (folder(), Port::reserve());
         let (path, log) = (folder.path().join("conf"), folder.path().join("log"));
         let config = format!(

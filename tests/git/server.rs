@@ -35,6 +35,8 @@ pub enum Manner {
     GarbagePack,
     /// Is honest but for the pack, which never ends.
     EndlessPack,
+    /// Is honest, and has `main` of this repository moved to this commit before it sends a pack.
+    MovesMain(PathBuf, String),
     /// Names branches for ever.
     EndlessBranches,
 }
@@ -140,6 +142,11 @@ async fn answer(root: PathBuf, manner: Manner, request: Request<Incoming>) -> Re
             )
         }
         _ if !pack => backend(&root, request).await,
+        Manner::MovesMain(repository, commit) => {
+            let mut command: tokio::process::Command = super::support::command(&repository).into();
+            assert!(command.args(["update-ref", "refs/heads/main", &commit]).status().await.unwrap().success());
+            backend(&root, request).await
+        }
         Manner::ResetsHalfWay => {
             let honest = BodyExt::collect(backend(&root, request).await.into_body()).await.unwrap().to_bytes();
             let half = Frame::data(honest.slice(..honest.len() / 2));

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::cluster::leaks;
+
 /// Why there is no OpenPGP here; `None`: there is.
 pub(crate) fn no_gpg() -> Option<&'static str> {
     let ran = Command::new("gpg").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -32,6 +34,7 @@ impl SshKey {
         make.args(kind).args(["-q", "-N", "", "-C", "of a test", "-f"]).arg(&path);
         assert!(make.status().unwrap().success());
         let public = fs::read_to_string(path.with_extension("pub")).unwrap().trim().to_owned();
+        leaks::secret("a key that signs commits", fs::read_to_string(&path).unwrap());
         SshKey { folder, public }
     }
 

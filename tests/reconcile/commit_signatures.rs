@@ -12,7 +12,7 @@ use crate::cluster::skip::skip;
 use crate::git::signing::{Config, Gpg, SshKey, no_gpg};
 
 /// Has the team's work folder sign from now on: all commits, or none.
-async fn sign(team: &Tenant, config: &Config, commits: bool) {
+pub(crate) async fn sign(team: &Tenant, config: &Config, commits: bool) {
     for (name, value) in config {
         team.repo.git(["config", name, value]).await;
     }
@@ -20,7 +20,7 @@ async fn sign(team: &Tenant, config: &Config, commits: bool) {
 }
 
 /// Puts keys into the team's Secret, in the place of those that were there.
-async fn trust(team: &Tenant, keys: &[(&str, &str)]) {
+pub(crate) async fn trust(team: &Tenant, keys: &[(&str, &str)]) {
     let data: serde_json::Map<_, _> = keys.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret",
@@ -30,7 +30,7 @@ async fn trust(team: &Tenant, keys: &[(&str, &str)]) {
 }
 
 /// Waits until the condition that is Flux's says so. Returns its message.
-async fn source_verified(team: &Tenant, status: &str, says: &str) -> String {
+pub(crate) async fn source_verified(team: &Tenant, status: &str, says: &str) -> String {
     let wanted = format!("SourceVerified={status} {says}");
     let status = team
         .repository(&wanted, |found| {
@@ -41,12 +41,12 @@ async fn source_verified(team: &Tenant, status: &str, says: &str) -> String {
     conditions::find(&status.conditions, "SourceVerified").unwrap().message.clone()
 }
 
-fn verify(team: &Tenant, mode: &str) -> serde_json::Value {
+pub(crate) fn verify(team: &Tenant, mode: &str) -> serde_json::Value {
     // an interval that no test waits for: only the Secret, or the annotation, can be what has it looked at
     json!({"interval": "1h", "verify": {"mode": mode, "secretRef": {"name": team.name}}})
 }
 
-async fn look(team: &Tenant, token: &str) {
+pub(crate) async fn look(team: &Tenant, token: &str) {
     team.annotate_repository("sekuire.ai/requestedAt", token).await;
 }
 

@@ -152,25 +152,6 @@ async fn commits_between_two_looks_are_read_too() {
 }
 
 #[tokio::test]
-async fn a_rewritten_history_is_not_followed() {
-    let team = Tenant::with_files(async |team: &Tenant| {
-        team.commit(&[("a.json", &team.active("a", "1", "shell_exec"))]).await;
-    })
-    .await;
-    team.enforced("a", "1").await;
-    team.repository("cursor", |s| s.cursor.is_some()).await;
-    team.repo.write("policies/a.json", team.active("a", "2", "other"));
-    let commit = team.repo.rewrite("another history").await;
-    let message = team.repository_fails("HistoryRewritten").await;
-    assert!(message.contains(&commit), "{message}");
-    team.repository("stalled", |s| conditions::find(&s.conditions, "Stalled").is_some()).await;
-    assert_eq!(team.policy("a").await.spec.document["version"], "1");
-    let namespace = team.namespace("a").await;
-    team.refuses(&namespace, "shell_exec", "tool.blocked").await;
-    team.admits(&namespace, "other").await;
-}
-
-#[tokio::test]
 async fn a_deleted_repository_leaves_its_policies_enforced() {
     let team = Tenant::with_files(async |team: &Tenant| {
         team.commit(&[("a.json", &team.active("a", "1", "shell_exec"))]).await;

@@ -1,17 +1,17 @@
 //! From a commit to what is enforced, and what the statuses say of it.
 
-mod access;
+pub(crate) mod access;
 mod bad_input;
-mod commit_signatures;
+pub(crate) mod commit_signatures;
 mod forge;
 mod lifecycle;
 mod overrides;
 mod pull;
-mod read_api;
-mod receiver;
+pub(crate) mod read_api;
+pub(crate) mod receiver;
 mod resources;
 mod rotation;
 mod sdk;
 mod signatures;
-mod tenant;
+pub(crate) mod tenant;
 mod thresholds;

@@ -5,22 +5,21 @@ use sekuire_policy::api::{ACCEPT_REWIND, ACCEPT_VERSION, conditions, object_name
 use serde_json::json;
 
 use super::tenant::{Tenant, eventually};
-use crate::cluster::Signer;
 
 impl Tenant {
-    pub(super) async fn annotate_repository(&self, name: &str, value: &str) {
+    pub(crate) async fn annotate_repository(&self, name: &str, value: &str) {
         let patch = json!({"metadata": {"annotations": {name: value}}});
         self.repositories().patch(&self.name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
 
-    async fn annotate_ledger(&self, suffix: &str, value: &str) {
+    pub(crate) async fn annotate_ledger(&self, suffix: &str, value: &str) {
         let patch = json!({"metadata": {"annotations": {ACCEPT_VERSION: value}}});
         let name = object_name(&self.workspace(suffix));
         self.ledgers().patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
 
     /// Waits for an Event about a workspace's object.
-    async fn told(&self, reason: &str, part: &str) {
+    pub(crate) async fn told(&self, reason: &str, part: &str) {
         eventually(&format!("Event {reason} with {part}"), async || {
             let events = self.cluster.kubectl(["get", "events", "-A", "-o", "json"]).await;
             let events: serde_json::Value = serde_json::from_str(&events.stdout).unwrap();
@@ -74,7 +73,7 @@ async fn a_version_that_nothing_can_exceed_is_given_up_after_its_key_was_revoked
     })
     .await;
     team.enforced("a", "4").await;
-    let thief = Signer::new(100 + team.name.trim_start_matches("team").parse::<u8>().unwrap());
+    let thief = team.stranger();
     let thieves_key = format!("{}-stolen", team.name);
     team.apply(&thief.manifest(&thieves_key, &[&format!("{}_*", team.name)])).await;
     let workspace = team.workspace("a");

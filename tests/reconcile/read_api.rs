@@ -21,7 +21,7 @@ use crate::cluster::controller::sekuire;
 use crate::cluster::{Controller, ControllerOptions};
 
 /// The authorities of the controllers' certificates, as the API server is told them.
-pub(super) async fn authorities(team: &Tenant) -> String {
+pub(crate) async fn authorities(team: &Tenant) -> String {
     let api: Api<ValidatingWebhookConfiguration> = Api::all(team.client.clone());
     let configuration = api.get(CONFIGURATION_NAME).await.unwrap();
     let bundle = configuration.webhooks.unwrap()[0].client_config.ca_bundle.clone().unwrap();
@@ -33,7 +33,7 @@ fn address(url: &str) -> SocketAddr {
 }
 
 /// A connection to `url`, believed by what the API server believes.
-pub(super) async fn connect(team: &Tenant, url: &str) -> Connection {
+pub(crate) async fn connect(team: &Tenant, url: &str) -> Connection {
     Connection::open(address(url), "127.0.0.1", trusting(&authorities(team).await, "http/1.1")).await.unwrap()
 }
 

@@ -21,10 +21,10 @@ use crate::cluster::controller::NAMESPACE;
 use crate::cluster::skip::skip;
 use crate::cluster::{Cluster, ControllerOptions};
 
-const PUSH: &str = r#"{"ref":"refs/heads/main"}"#;
+pub(crate) const PUSH: &str = r#"{"ref":"refs/heads/main"}"#;
 
 /// What of its headers proves who sends, and what a forge says besides.
-type Headers = Vec<(&'static str, String)>;
+pub(crate) type Headers = Vec<(&'static str, String)>;
 
 /// HMAC-SHA256 as OpenSSL makes it.
 async fn hmac(token: &str, body: &str) -> String {
@@ -53,7 +53,7 @@ fn no_openssl() -> bool {
 }
 
 /// Sends a hook for a repository.
-async fn send(connection: &mut Connection, name: &str, headers: &Headers, body: &str) -> Reply {
+pub(crate) async fn send(connection: &mut Connection, name: &str, headers: &Headers, body: &str) -> Reply {
     let request = Request::post(format!("/hook/{name}")).header("content-type", "application/json");
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
     connection.send(request, body.to_owned().into()).await.unwrap()
@@ -64,7 +64,7 @@ impl Tenant {
         connect(self, &self.controller.receiver_url()).await
     }
 
-    async fn hook(&self, headers: &Headers, body: &str) -> Reply {
+    pub(crate) async fn hook(&self, headers: &Headers, body: &str) -> Reply {
         send(&mut self.connect_receiver().await, &self.name, headers, body).await
     }
 
@@ -72,7 +72,7 @@ impl Tenant {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
 
-    async fn set_token(&self, token: &str) {
+    pub(crate) async fn set_token(&self, token: &str) {
         self.apply(&json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": self.name, "namespace": NAMESPACE},
             "stringData": {"token": token},
@@ -81,7 +81,7 @@ impl Tenant {
     }
 
     /// The repository, with a receiver of this type; served and looked at when this returns.
-    async fn receives(&self, type_: &str) {
+    pub(crate) async fn receives(&self, type_: &str) {
         let receiver = json!({"type": type_, "secretRef": {"name": self.name}});
         self.watch_repository(json!({"interval": "1h", "receiver": receiver})).await;
         self.settled("True", "Succeeded").await;
@@ -108,7 +108,7 @@ impl Tenant {
 }
 
 /// A team whose repository has a receiver of this type and this token.
-async fn team(type_: &str, token: &str) -> Tenant {
+pub(crate) async fn team(type_: &str, token: &str) -> Tenant {
     let team = Tenant::new().await;
     team.commit(&[("a.json", &team.active("a", "1", "x"))]).await;
     team.set_token(token).await;
@@ -142,8 +142,8 @@ async fn a_ping_is_answered_and_nothing_is_looked_at() {
     if no_openssl() {
         skip!("needs openssl");
     }
-    let team = team("github", "token").await;
-    let mut headers = proof("github", "token", "{}").await;
+    let team = team("github", "token-of-a-sender").await;
+    let mut headers = proof("github", "token-of-a-sender", "{}").await;
     headers[0].1 = "ping".into();
     let reply = team.hook(&headers, "{}").await;
     assert_eq!((reply.status, team.requested().await), (StatusCode::OK, None), "{}", reply.text());
@@ -156,19 +156,20 @@ async fn what_proves_nothing_is_refused_the_same_whatever_was_wrong_and_nothing_
     if no_openssl() {
         skip!("needs openssl");
     }
-    let (mine, other, bare) = (team("github", "mine").await, team("github", "theirs").await, Tenant::new().await);
+    let (mine, other, bare) =
+        (team("github", "token-of-mine").await, team("github", "token-of-theirs").await, Tenant::new().await);
     bare.watch_repository(json!({"interval": "1h"})).await;
-    let genuine = proof("github", "mine", PUSH).await;
+    let genuine = proof("github", "token-of-mine", PUSH).await;
     let mut receiver = mine.connect_receiver().await;
     let attempts = [
         ("wrong signature", &mine.name, proof("github", "guess", PUSH).await, PUSH),
-        ("the token of another repository", &mine.name, proof("github", "theirs", PUSH).await, PUSH),
+        ("the token of another repository", &mine.name, proof("github", "token-of-theirs", PUSH).await, PUSH),
         ("a genuine hook of another repository", &other.name, genuine.clone(), PUSH),
         ("another body under a genuine signature", &mine.name, genuine.clone(), "{}"),
         ("an empty body under a genuine signature", &mine.name, genuine.clone(), ""),
         ("no signature", &mine.name, Headers::new(), PUSH),
         ("no hexadecimal signature", &mine.name, vec![("X-Hub-Signature-256", "sha256=xyz".into())], PUSH),
-        ("the way of another type", &mine.name, vec![("Authorization", "Bearer mine".into())], PUSH),
+        ("the way of another type", &mine.name, vec![("Authorization", "Bearer token-of-mine".into())], PUSH),
         ("no such repository", &"nobody".to_owned(), genuine.clone(), PUSH),
         ("no name", &String::new(), genuine.clone(), PUSH),
         ("a path behind the name", &format!("{}/x", mine.name), genuine.clone(), PUSH),
@@ -194,7 +195,7 @@ async fn nothing_that_the_payload_says_is_believed_and_a_replay_is_only_another_
     if no_openssl() {
         skip!("needs openssl");
     }
-    let (mine, other) = (team("github", "mine").await, team("github", "theirs").await);
+    let (mine, other) = (team("github", "token-of-mine").await, team("github", "token-of-theirs").await);
     let enforced = mine.enforced("a", "1").await;
     let lie = json!({
         "ref": "refs/heads/evil", "before": "0".repeat(40), "after": "d".repeat(40), "forced": true,
@@ -202,7 +203,7 @@ async fn nothing_that_the_payload_says_is_believed_and_a_replay_is_only_another_
         "sekuire.ai/accept-rewind": "d".repeat(40),
     })
     .to_string();
-    let headers = proof("github", "mine", &lie).await;
+    let headers = proof("github", "token-of-mine", &lie).await;
     let commit = mine.commit(&[("note.txt", "true")]).await;
     let mut tokens = BTreeSet::new();
     for _ in 0..2 {
@@ -222,27 +223,27 @@ async fn nothing_that_the_payload_says_is_believed_and_a_replay_is_only_another_
 
 #[tokio::test]
 async fn a_secret_that_is_rotated_counts_at_once_and_one_that_is_missing_is_told_of() {
-    let team = team("generic", "old").await;
+    let team = team("generic", "old-token-of-it").await;
     let bearer = |token: &str| vec![("Authorization", format!("Bearer {token}"))];
-    assert_eq!(team.hook(&bearer("old"), "").await.status, StatusCode::ACCEPTED);
+    assert_eq!(team.hook(&bearer("old-token-of-it"), "").await.status, StatusCode::ACCEPTED);
     let start = Instant::now();
-    team.set_token("new").await;
-    eventually("the new token counts", async || match team.hook(&bearer("new"), "").await {
+    team.set_token("new-token-of-it").await;
+    eventually("the new token counts", async || match team.hook(&bearer("new-token-of-it"), "").await {
         reply if reply.status == StatusCode::ACCEPTED => Ok(()),
         reply => Err(reply.text()),
     })
     .await;
     println!("rotated after {} ms", start.elapsed().as_millis());
-    assert_eq!(team.hook(&bearer("old"), "").await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(team.hook(&bearer("old-token-of-it"), "").await.status, StatusCode::UNAUTHORIZED);
 
-    team.set_token("new\n").await;
+    team.set_token("new-token-of-it\n").await;
     let message = team.settled("False", "SecretInvalid").await;
     assert!(message.contains("line break"), "{message}");
     team.secrets().delete(&team.name, &DeleteParams::default()).await.unwrap();
     let message = team.settled("False", "SecretMissing").await;
     let create = format!("kubectl -n {NAMESPACE} create secret generic {} --from-literal=token=", team.name);
-    assert!(message.contains(&create) && !message.contains("new"), "{message}");
-    assert_eq!(team.hook(&bearer("new"), "").await.status, StatusCode::UNAUTHORIZED);
+    assert!(message.contains(&create) && !message.contains("new-token"), "{message}");
+    assert_eq!(team.hook(&bearer("new-token-of-it"), "").await.status, StatusCode::UNAUTHORIZED);
     eventually("a Warning", async || {
         let events: Api<Event> = Api::default_namespaced(team.client.clone());
         let about = format!("involvedObject.name={},reason=SecretMissing", team.name);
@@ -251,15 +252,15 @@ async fn a_secret_that_is_rotated_counts_at_once_and_one_that_is_missing_is_told
     })
     .await;
 
-    team.set_token("newest").await;
+    team.set_token("newest-token-of-it").await;
     team.settled("True", "Succeeded").await;
-    assert_eq!(team.hook(&bearer("newest"), "").await.status, StatusCode::ACCEPTED);
+    assert_eq!(team.hook(&bearer("newest-token-of-it"), "").await.status, StatusCode::ACCEPTED);
     // without the receiver, nothing is left of it
     let unset = json!({"apiVersion": "sekuire.ai/v1alpha1", "kind": "PolicyRepository", "metadata": {"name": team.name},
         "spec": {"url": team.repo.url(), "interval": "1h", "workspaces": ["none"]}});
     team.apply(&unset).await;
     team.repository("no condition", |status| conditions::find(&status.conditions, "ReceiverReady").is_none()).await;
-    assert_eq!(team.hook(&bearer("newest"), "").await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(team.hook(&bearer("newest-token-of-it"), "").await.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
@@ -291,14 +292,14 @@ async fn a_follower_gets_the_hook_and_the_leader_looks_and_no_token_is_logged() 
 
 #[tokio::test]
 async fn only_post_and_only_a_mebibyte_is_taken() {
-    let team = team("generic", "token").await;
+    let team = team("generic", "token-of-a-sender").await;
     let mut receiver = team.connect_receiver().await;
     let path = format!("/hook/{}", team.name);
     let reply = receiver.get(&path).await.unwrap();
     assert_eq!((reply.status, &reply.headers["allow"]), (StatusCode::METHOD_NOT_ALLOWED, &"POST".parse().unwrap()));
     assert_eq!(receiver.post("/hooks", "").await.unwrap().status, StatusCode::NOT_FOUND);
     assert_eq!(receiver.post("/validate", "").await.unwrap().status, StatusCode::NOT_FOUND);
-    let bearer = vec![("Authorization", "Bearer token".to_owned())];
+    let bearer = vec![("Authorization", "Bearer token-of-a-sender".to_owned())];
     let most = "x".repeat(1024 * 1024);
     assert_eq!(send(&mut receiver, &team.name, &bearer, &most).await.status, StatusCode::ACCEPTED);
     let before = team.requested().await;
@@ -308,7 +309,8 @@ async fn only_post_and_only_a_mebibyte_is_taken() {
     let trust = trusting(&authorities(&team).await, "http/1.1");
     for header in ["content-length: 2097152", "transfer-encoding: chunked"] {
         let mut stream = handshake(address, "127.0.0.1", trust.clone()).await.unwrap();
-        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer token\r\n{header}\r\n\r\n");
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer token-of-a-sender\r\n{header}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
         for _ in 0..if header.starts_with('t') { 32 } else { 0 } {
@@ -325,52 +327,8 @@ async fn only_post_and_only_a_mebibyte_is_taken() {
 }
 
 #[tokio::test]
-async fn a_flood_of_junk_is_refused_and_a_genuine_hook_gets_through_it() {
-    let (_alone, team) = (FLOOD.lock().await, team("generic", "token").await);
-    let trust = trusting(&authorities(&team).await, "http/1.1");
-    let address = team.controller.receiver_url().strip_prefix("https://").unwrap().parse().unwrap();
-    let junk = (0..20).map(|number| {
-        let (trust, name) = (trust.clone(), team.name.clone());
-        tokio::spawn(async move {
-            let mut connection = Connection::open(address, "127.0.0.1", trust).await.unwrap();
-            let mut answers = Vec::new();
-            for attempt in 0..100 {
-                let name = if number % 2 == 0 { &name } else { "nobody" };
-                let headers = vec![("Authorization", format!("Bearer guess-{number}-{attempt}"))];
-                let reply = send(&mut connection, name, &headers, PUSH).await;
-                answers.push((reply.status, reply.headers.contains_key("retry-after")));
-            }
-            answers
-        })
-    });
-    let junk: Vec<_> = junk.collect();
-    let bearer = vec![("Authorization", "Bearer token".to_owned())];
-    let (mut genuine, mut times) = (0, Vec::new());
-    while junk.iter().any(|task| !task.is_finished()) || genuine == 0 {
-        let start = Instant::now();
-        assert_eq!(team.hook(&bearer, PUSH).await.status, StatusCode::ACCEPTED);
-        times.push(start.elapsed());
-        genuine += 1;
-    }
-    println!("{genuine} genuine hooks during the flood, the slowest {:?}", times.iter().max());
-    let (mut refused, mut slowed) = (0, 0);
-    for task in junk {
-        for answer in task.await.unwrap() {
-            match answer {
-                (StatusCode::UNAUTHORIZED, false) => refused += 1,
-                (StatusCode::TOO_MANY_REQUESTS, true) => slowed += 1,
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-    assert!(refused >= 100 && slowed > 0 && refused + slowed == 2000, "{refused} refused, {slowed} slowed down");
-    let warnings = team.controller.log().lines().filter(|line| line.contains("hooks refused")).count();
-    assert!((1..20).contains(&warnings), "{warnings} warnings of 2000");
-}
-
-#[tokio::test]
 async fn many_genuine_hooks_are_few_looks_and_the_last_one_is_not_lost() {
-    let (_alone, team) = (FLOOD.lock().await, team("generic", "token").await);
+    let (_alone, team) = (FLOOD.lock().await, team("generic", "token-of-a-sender").await);
     let params = WatchParams::default().fields(&format!("metadata.name={}", team.name));
     let version = team.repositories().get(&team.name).await.unwrap().resource_version().unwrap();
     let (watched, start) = (team.repositories(), Instant::now());
@@ -389,7 +347,7 @@ async fn many_genuine_hooks_are_few_looks_and_the_last_one_is_not_lost() {
         let (trust, name) = (trust.clone(), team.name.clone());
         async move {
             let mut connection = Connection::open(address, "127.0.0.1", trust).await.unwrap();
-            let headers = vec![("Authorization", "Bearer token".to_owned())];
+            let headers = vec![("Authorization", "Bearer token-of-a-sender".to_owned())];
             let mut statuses = Vec::new();
             for _ in 0..4 {
                 let reply = send(&mut connection, &name, &headers, PUSH).await;
@@ -402,7 +360,7 @@ async fn many_genuine_hooks_are_few_looks_and_the_last_one_is_not_lost() {
     let statuses: Vec<StatusCode> = futures::future::join_all(hooks).await.concat();
     let commit = team.commit(&[("note.txt", "last")]).await;
     let mut last = team.connect_receiver().await;
-    let headers = vec![("Authorization", "Bearer token".to_owned())];
+    let headers = vec![("Authorization", "Bearer token-of-a-sender".to_owned())];
     send(&mut last, &team.name, &headers, PUSH).await;
     team.synced(&commit).await;
     stop.send(()).unwrap();

@@ -1,7 +1,7 @@
 //! One platform team of many: a repository, a key and workspaces of its own, in a cluster and under a controller that all
 //! tests of this module share.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
@@ -20,25 +20,25 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
 static CONTROLLER: OnceCell<Controller> = OnceCell::const_new();
-static NEXT: AtomicU8 = AtomicU8::new(1);
+static NEXT: AtomicU16 = AtomicU16::new(1);
 
 /// Held by whoever floods a server: what others still get is measured with one flood at a time.
-pub(super) static FLOOD: Mutex<()> = Mutex::const_new(());
+pub(crate) static FLOOD: Mutex<()> = Mutex::const_new(());
 
 /// A platform team.
-pub(super) struct Tenant {
-    pub(super) cluster: &'static Cluster,
-    pub(super) controller: &'static Controller,
-    pub(super) client: Client,
-    pub(super) repo: GitRepo,
-    pub(super) signer: Signer,
+pub(crate) struct Tenant {
+    pub(crate) cluster: &'static Cluster,
+    pub(crate) controller: &'static Controller,
+    pub(crate) client: Client,
+    pub(crate) repo: GitRepo,
+    pub(crate) signer: Signer,
     /// Name of its repository and key, and beginning of its workspaces.
-    pub(super) name: String,
+    pub(crate) name: String,
 }
 
 impl Tenant {
     /// A team whose key is trusted, and whose repository is not watched yet.
-    pub(super) async fn new() -> Tenant {
+    pub(crate) async fn new() -> Tenant {
         let cluster = CLUSTER.get_or_init(Cluster::start).await;
         cluster.install_crds().await;
         let controller = CONTROLLER.get_or_init(|| ControllerOptions::new("a").api().receiver().start(cluster)).await;
@@ -56,35 +56,40 @@ impl Tenant {
     }
 
     /// A team with these files committed, whose repository is watched.
-    pub(super) async fn with_files(files: impl AsyncFnOnce(&Tenant)) -> Tenant {
+    pub(crate) async fn with_files(files: impl AsyncFnOnce(&Tenant)) -> Tenant {
         let tenant = Tenant::new().await;
         files(&tenant).await;
         tenant.watch_repository(json!({})).await;
         tenant
     }
 
+    /// A key of its own that no `SigningKey` names.
+    pub(crate) fn stranger(&self) -> Signer {
+        Signer::new(1000 + self.name.trim_start_matches("team").parse::<u16>().unwrap())
+    }
+
     /// Id of the workspace `NAME_suffix`.
-    pub(super) fn workspace(&self, suffix: &str) -> String {
+    pub(crate) fn workspace(&self, suffix: &str) -> String {
         format!("{}_{suffix}", self.name)
     }
 
     /// Rules that forbid a tool.
-    pub(super) fn forbids(tool: &str) -> Value {
+    pub(crate) fn forbids(tool: &str) -> Value {
         json!({"agent": {"capabilities": {"denied_tools": [tool]}}})
     }
 
     /// A signed, active document.
-    pub(super) fn active(&self, suffix: &str, version: &str, tool: &str) -> String {
+    pub(crate) fn active(&self, suffix: &str, version: &str, tool: &str) -> String {
         self.signer.active(&self.workspace(suffix), version, Self::forbids(tool))
     }
 
     /// A signed document of another status.
-    pub(super) fn document(&self, suffix: &str, version: &str, status: &str, tool: &str) -> String {
+    pub(crate) fn document(&self, suffix: &str, version: &str, status: &str, tool: &str) -> String {
         self.signer.document(&self.workspace(suffix), version, status, Self::forbids(tool))
     }
 
     /// Writes these files below `policies/`, commits and pushes. Returns the commit.
-    pub(super) async fn commit(&self, files: &[(&str, &str)]) -> String {
+    pub(crate) async fn commit(&self, files: &[(&str, &str)]) -> String {
         for (path, content) in files {
             self.repo.write(&format!("policies/{path}"), content);
         }
@@ -92,7 +97,7 @@ impl Tenant {
     }
 
     /// Creates or changes the `PolicyRepository`; `more` is merged into its spec.
-    pub(super) async fn watch_repository(&self, more: Value) {
+    pub(crate) async fn watch_repository(&self, more: Value) {
         let mut spec = json!({
             "url": self.repo.url(), "interval": "1s", "ref": {"branch": "main"},
             "workspaces": [format!("{}_*", self.name)],
@@ -108,12 +113,12 @@ impl Tenant {
     }
 
     /// Server-side apply of any object of our group or the core.
-    pub(super) async fn apply(&self, object: &Value) {
+    pub(crate) async fn apply(&self, object: &Value) {
         self.try_apply(object).await.unwrap();
     }
 
     /// As `apply`, with what the API server says.
-    pub(super) async fn try_apply(&self, object: &Value) -> Result<DynamicObject, kube::Error> {
+    pub(crate) async fn try_apply(&self, object: &Value) -> Result<DynamicObject, kube::Error> {
         let (group, version) = object["apiVersion"].as_str().unwrap().split_once('/').unwrap_or(("", "v1"));
         let kind = object["kind"].as_str().unwrap();
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
@@ -125,34 +130,34 @@ impl Tenant {
         api.patch(name, &PatchParams::apply("tests").force(), &Patch::Apply(object)).await
     }
 
-    pub(super) fn policies(&self) -> Api<WorkspacePolicy> {
+    pub(crate) fn policies(&self) -> Api<WorkspacePolicy> {
         Api::all(self.client.clone())
     }
 
-    pub(super) fn ledgers(&self) -> Api<PolicyLedger> {
+    pub(crate) fn ledgers(&self) -> Api<PolicyLedger> {
         Api::all(self.client.clone())
     }
 
-    pub(super) fn keys(&self) -> Api<SigningKey> {
+    pub(crate) fn keys(&self) -> Api<SigningKey> {
         Api::all(self.client.clone())
     }
 
-    pub(super) fn repositories(&self) -> Api<PolicyRepository> {
+    pub(crate) fn repositories(&self) -> Api<PolicyRepository> {
         Api::all(self.client.clone())
     }
 
     /// The object of a workspace.
-    pub(super) async fn policy(&self, suffix: &str) -> WorkspacePolicy {
+    pub(crate) async fn policy(&self, suffix: &str) -> WorkspacePolicy {
         self.policies().get(&object_name(&self.workspace(suffix))).await.unwrap()
     }
 
     /// Waits until `Ready` of a workspace has this status and reason. Returns the object.
-    pub(super) async fn ready(&self, suffix: &str, status: &str, reason: &str) -> WorkspacePolicy {
+    pub(crate) async fn ready(&self, suffix: &str, status: &str, reason: &str) -> WorkspacePolicy {
         self.condition(suffix, "Ready", status, reason).await
     }
 
     /// Waits until a condition of a workspace has this status and reason. Returns the object.
-    pub(super) async fn condition(&self, suffix: &str, type_: &str, status: &str, reason: &str) -> WorkspacePolicy {
+    pub(crate) async fn condition(&self, suffix: &str, type_: &str, status: &str, reason: &str) -> WorkspacePolicy {
         let name = object_name(&self.workspace(suffix));
         eventually(&format!("{type_}={status} {reason} of {name}"), async || {
             let object = self.policies().get_opt(&name).await.unwrap().ok_or("no object")?;
@@ -164,7 +169,7 @@ impl Tenant {
     }
 
     /// Waits until a version is enforced and the repository is up to date with it.
-    pub(super) async fn enforced(&self, suffix: &str, version: &str) -> WorkspacePolicy {
+    pub(crate) async fn enforced(&self, suffix: &str, version: &str) -> WorkspacePolicy {
         let name = object_name(&self.workspace(suffix));
         eventually(&format!("version {version} of {name} enforced"), async || {
             let object = self.policies().get_opt(&name).await.unwrap().ok_or("no object")?;
@@ -177,7 +182,7 @@ impl Tenant {
     }
 
     /// Waits until the status of the repository says so.
-    pub(super) async fn repository(
+    pub(crate) async fn repository(
         &self,
         what: &str,
         wanted: impl Fn(&PolicyRepositoryStatus) -> bool,
@@ -190,14 +195,14 @@ impl Tenant {
     }
 
     /// Waits until a commit was worked through.
-    pub(super) async fn synced(&self, commit: &str) -> PolicyRepositoryStatus {
+    pub(crate) async fn synced(&self, commit: &str) -> PolicyRepositoryStatus {
         let revision = format!("main@sha1:{commit}");
         self.repository(&format!("at {revision}"), |status| status.last_applied_revision.as_ref() == Some(&revision))
             .await
     }
 
     /// Waits until the repository is not ready for this reason. Returns its message.
-    pub(super) async fn repository_fails(&self, reason: &str) -> String {
+    pub(crate) async fn repository_fails(&self, reason: &str) -> String {
         let is = |status: &PolicyRepositoryStatus| {
             conditions::find(&status.conditions, "Ready").is_some_and(|c| c.status == "False" && c.reason == reason)
         };
@@ -206,13 +211,13 @@ impl Tenant {
     }
 
     /// A namespace that belongs to a workspace.
-    pub(super) async fn namespace(&self, suffix: &str) -> String {
+    pub(crate) async fn namespace(&self, suffix: &str) -> String {
         let workspace = self.workspace(suffix);
         self.cluster.namespace_with("agents", &[("sekuire.ai/workspace", &workspace)]).await
     }
 
     /// What the API server says to an agent with one tool: `Ok`, or the message of the refusal.
-    pub(super) async fn try_agent(&self, namespace: &str, tool: &str) -> Result<(), String> {
+    pub(crate) async fn try_agent(&self, namespace: &str, tool: &str) -> Result<(), String> {
         let agent: Agent = serde_json::from_value(json!({
             "apiVersion": "sekuire.ai/v1alpha1", "kind": "Agent", "metadata": {"generateName": "probe-"},
             "spec": {"model": {"provider": "openai", "name": "gpt-4"}, "tools": [{"name": tool}]},
@@ -228,12 +233,12 @@ impl Tenant {
     }
 
     /// Waits until an agent with this tool is admitted.
-    pub(super) async fn admits(&self, namespace: &str, tool: &str) {
+    pub(crate) async fn admits(&self, namespace: &str, tool: &str) {
         eventually(&format!("{tool} admitted in {namespace}"), async || self.try_agent(namespace, tool).await).await;
     }
 
     /// Waits until an agent with this tool is refused for this rule. Returns the message.
-    pub(super) async fn refuses(&self, namespace: &str, tool: &str, rule: &str) -> String {
+    pub(crate) async fn refuses(&self, namespace: &str, tool: &str, rule: &str) -> String {
         eventually(&format!("{tool} refused in {namespace} by {rule}"), async || {
             match self.try_agent(namespace, tool).await {
                 Err(message) if message.contains(&format!("[{rule}]")) => Ok(message),
@@ -245,7 +250,7 @@ impl Tenant {
 }
 
 /// Asks until the answer is `Ok`; after a minute the last one ends the test.
-pub(super) async fn eventually<T, E: std::fmt::Display>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, E>) -> T {
+pub(crate) async fn eventually<T, E: std::fmt::Display>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, E>) -> T {
     let start = Instant::now();
     loop {
         match ask().await {

@@ -135,3 +135,72 @@ async fn a_deleted_lease_is_made_again_and_one_replica_leads() {
     site.at_rest().await;
     drop((a, b));
 }
+
+/// Where the API server sends agents.
+async fn registered(site: &Site) -> String {
+    let path = "jsonpath={.webhooks[0].clientConfig.url}";
+    let name = "sekuire-policy-controller";
+    site.cluster.kubectl(["get", "validatingwebhookconfiguration", name, "-o", path]).await.ok()
+}
+
+async fn registered_at(site: &Site, controller: &Controller) {
+    until(&format!("the webhook is that of {}", controller.identity()), async || {
+        let url = registered(site).await;
+        if url.starts_with(&format!("{}/", controller.url())) { Ok(()) } else { Err(url) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_installations_in_one_cluster_the_second_stands_aside_and_says_so() {
+    const OTHER: &str = "second-system";
+    let site = Site::new(Cluster::options()).await;
+    let mut a = ControllerOptions::new("a").start(&site.cluster).await;
+    commit(&site, "1").await;
+    enforced(&site, "1").await;
+    let rest = site.at_rest().await;
+    let history = History::record(&site.client);
+    let b = ControllerOptions::new("b").namespace(OTHER).spawn(&site.cluster).await;
+    until("b holds the Lease of its own installation", async || {
+        let (holder, ..) = site.lease_in(OTHER).await;
+        if holder.as_deref() == Some("b") { Ok(()) } else { Err(holder) }
+    })
+    .await;
+    until("an Event says that it stands aside", async || {
+        let count = site.events("sekuire-policy-controller", "StandsAside").await;
+        if count > 0 { Ok(()) } else { Err(count) }
+    })
+    .await;
+    let said =
+        format!("two installations in one cluster: the one in namespace {}", crate::cluster::controller::NAMESPACE);
+    assert!(b.log().contains(&said) && !b.log().contains("leading"), "{}", b.log());
+    // nothing is written, neither against each other nor at all
+    site.stays_at(&rest, Duration::from_secs(6), "with two installations").await;
+    assert!(registered(&site).await.starts_with(&a.url()));
+    commit(&site, "2").await;
+    enforced(&site, "2").await;
+    // the second takes over when the first is gone, and the first finds it in charge when it comes back
+    assert!(a.terminate().await.success(), "{}", a.log());
+    registered_at(&site, &b).await;
+    commit(&site, "3").await;
+    enforced(&site, "3").await;
+    a.start_again();
+    until("a stands aside", async || {
+        let log = a.log();
+        if log.contains(&format!("the one in namespace {OTHER} leads")) { Ok(()) } else { Err(log) }
+    })
+    .await;
+    let rest = site.at_rest().await;
+    site.stays_at(&rest, Duration::from_secs(6), "with the second in charge").await;
+    assert!(registered(&site).await.starts_with(&b.url()));
+    commit(&site, "4").await;
+    enforced(&site, "4").await;
+    assert_eq!(history.faults(), Vec::<String>::new());
+
+    // a configuration that leads to a namespace in which nobody is alive is put back
+    let lie = r#"{"metadata":{"annotations":{"sekuire.ai/namespace":"nobody-system"}},"webhooks":[]}"#;
+    let kind = "validatingwebhookconfiguration/sekuire-policy-controller";
+    site.cluster.kubectl(["patch", kind, "--type=merge", "-p", lie]).await.ok();
+    registered_at(&site, &b).await;
+    site.at_rest().await;
+}

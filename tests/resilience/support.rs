@@ -106,7 +106,15 @@ impl Site {
 
     /// The holder of the controllers' Lease, and when it took and renewed it.
     pub(crate) async fn lease(&self) -> (Option<String>, Option<jiff::Timestamp>, Option<jiff::Timestamp>) {
-        let api: Api<Lease> = Api::namespaced(self.client.clone(), NAMESPACE);
+        self.lease_in(NAMESPACE).await
+    }
+
+    /// That of an installation in another namespace.
+    pub(super) async fn lease_in(
+        &self,
+        namespace: &str,
+    ) -> (Option<String>, Option<jiff::Timestamp>, Option<jiff::Timestamp>) {
+        let api: Api<Lease> = Api::namespaced(self.client.clone(), namespace);
         let lease = api.get_opt("sekuire-policy-controller").await.unwrap();
         let spec = lease.and_then(|lease| lease.spec).unwrap_or_default();
         let holder = spec.holder_identity.filter(|holder| !holder.is_empty());

@@ -110,7 +110,7 @@ async fn an_object_that_nobody_can_read_is_put_back_and_all_others_go_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_ends_never_is_used_and_one_with_an_impossible_time_spoils_only_itself() {
     let (site, controller, namespace, _, other) = site().await;
-    let key = |number: u8, name: &str, field: &str, time: &str| {
+    let key = |number: u16, name: &str, field: &str, time: &str| {
         let mut manifest = Signer::new(number).manifest(name, &["ws_*"]);
         manifest["spec"][field] = json!(time);
         manifest.to_string()

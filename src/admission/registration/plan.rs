@@ -51,10 +51,10 @@ pub(super) fn plan(
 ) -> Plan {
     let bytes = authority.map(|authority| ByteString(authority.as_bytes().to_vec()));
     let Some(seen) = seen else {
-        let object = ValidatingWebhookConfiguration {
-            metadata: ObjectMeta { name: Some(registration.name.clone()), ..ObjectMeta::default() },
-            webhooks: Some(vec![registration.webhook(bytes, FAIL)]),
-        };
+        let mut metadata = ObjectMeta { name: Some(registration.name.clone()), ..ObjectMeta::default() };
+        registration.name_installation(&mut metadata);
+        let object =
+            ValidatingWebhookConfiguration { metadata, webhooks: Some(vec![registration.webhook(bytes, FAIL)]) };
         let change =
             if known.ever { Change::Restored("the configuration was deleted".to_owned()) } else { Change::Registered };
         return Plan::Create(Box::new(object), change);
@@ -68,6 +68,10 @@ pub(super) fn plan(
     if webhooks.iter().any(|webhook| webhook.name != WEBHOOK_NAME) {
         differences.push("webhooks that are not ours");
     }
+    let mut object = seen.clone();
+    if registration.name_installation(&mut object.metadata) {
+        differences.push("the installation's namespace");
+    }
     // what does not count any more is taken away: it must not begin to count again by the clock
     let spent = matches!(known.glass, Setting::Over(_) | Setting::Refused(_));
     let agreed = known.agreed;
@@ -79,7 +83,6 @@ pub(super) fn plan(
         ["caBundle"] if agreed.is_none_or(|agreed| agreed.as_deref() != authority) => Change::Authority,
         all => Change::Restored(all.join(", ")),
     };
-    let mut object = seen.clone();
     if let (true, Some(annotations)) = (spent, &mut object.metadata.annotations) {
         annotations.remove(BREAK_GLASS);
     }

@@ -11,6 +11,7 @@ use ssh_key::PublicKey;
 use ssh_key::known_hosts::{Entry, HostPatterns, Marker};
 use url::Url;
 
+use super::resolve;
 use crate::git::access::{Access, Login};
 use crate::git::{GitError, Request};
 use crate::policy::Pattern;
@@ -22,6 +23,7 @@ const USER: &str = "git";
 pub(super) fn believe(request: &Request) -> Result<(), GitError> {
     let Login::Ssh { known_hosts, .. } = &request.access.login else { return Ok(()) };
     let url = Url::parse(&request.url).map_err(|error| GitError::Url(error.to_string()))?;
+    resolve::not_link_local(&url)?;
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let name = match url.port() {
         None | Some(22) => host.to_owned(),
