@@ -14,5 +14,6 @@ mod cluster;
 mod example;
 mod git;
 mod harness;
+mod image;
 mod reconcile;
 mod resilience;
