@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILD := cargo build --locked --bins --examples
 INTO ?= .
 
-.PHONY: help demo test check generate bench
+.PHONY: help demo test check generate bench image sbom e2e
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,4 +25,14 @@ generate: ## write crds/ from the Rust types, and docs/cli.md from the commands
 	mkdir -p $(INTO)/docs && $(TARGET)/debug/sekuire manual > $(INTO)/docs/cli.md
 
 bench: ## measure decision, webhook and the way from a push to what is enforced, and print ratios
-	@KUBEBUILDER_ASSETS=$$(tests/cluster/build.sh) && export KUBEBUILDER_ASSETS && cargo bench --locked --bench admission --bench push
+	@KUBEBUILDER_ASSETS=$$(tests/cluster/build.sh) && export KUBEBUILDER_ASSETS && .ci/static cargo bench --locked --bench admission --bench push
+
+image: ## the image, without a Docker daemon, as target/image/sekuire.tar; TAG= names its tag
+	@TAG=$(TAG) .ci/image
+
+sbom: ## the bill of materials of the program, as target/sbom/sekuire.cdx.json
+	@.ci/sbom
+
+e2e: ## chart and image on a real node, under load; as root, or on the cluster of E2E_KUBECONFIG
+	@KUBEBUILDER_ASSETS=$$(tests/cluster/build.sh) && export KUBEBUILDER_ASSETS && \
+	$(BUILD) && $(TARGET)/debug/examples/e2e
