@@ -104,7 +104,7 @@ struct Sender {
 
 impl Sender {
     async fn send(self, number: u64) {
-        let (complies, real) = (number % 2 == 0, number % REAL < 2);
+        let (complies, real) = (number.is_multiple_of(2), number % REAL < 2);
         let name = format!("load-{number}");
         let agent = agent(&name, if complies { "ledger_read" } else { "shell_exec" });
         let how = PostParams { dry_run: !real, ..PostParams::default() };

@@ -3,6 +3,7 @@
 use std::{fs, panic::AssertUnwindSafe, time::Instant};
 
 use futures::FutureExt as _;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{DeleteParams, PostParams};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -48,7 +49,10 @@ async fn story(site: &Site) {
     step!("an agent admitted, one refused", verdicts(site));
     faults::under_load(site).await;
     step!("metrics read from a pod", metrics(site));
-    step!("controller scaled to nothing: agents are refused, and nothing else", without_controller(site));
+    step!(
+        "controller scaled to nothing: agents are refused, nothing else; break glass opened and closed",
+        without_controller(site)
+    );
     step!("helm uninstall: no webhook left, agents are nobody's business any more", uninstall(site));
 }
 
@@ -172,8 +176,9 @@ pub(crate) async fn push(site: &Site, version: &str, allowed: &[&str]) -> String
 /// Waits until this version is enforced.
 pub(crate) async fn version(site: &Site, version: &str) {
     until(&format!("version {version} is enforced"), async || {
-        let wait = format!("get wsp ws-payments --output jsonpath={{.spec.document.version}}/{{.status.conditions[?(@.type=='Enforced')].status}}");
-        let found = site.kubectl(&wait).await;
+        let get = "get wsp ws-payments --output \
+                   jsonpath={.spec.document.version}/{.status.conditions[?(@.type=='Enforced')].status}";
+        let found = site.kubectl(get).await;
         if found.stdout == format!("{version}/True") { Ok(()) } else { Err(found.to_string()) }
     })
     .await;
@@ -232,11 +237,41 @@ async fn without_controller(site: &Site) {
     site.kubectl(&format!("run anything --namespace {NAMESPACE} --image {} --restart Never", images::GIT)).await.ok();
     site.kubectl(&format!("delete namespace {NAMESPACE}-old --timeout 50s")).await.ok();
 
+    break_glass(site, true).await;
+    until("the API server passes over the webhook", async || site.try_tool("shell_exec").await).await;
+
     site.kubectl(&format!("scale deployment/{NAME} --namespace {SYSTEM} --replicas 2")).await.ok();
     site.two_replicas().await;
-    // kube-proxy hears of the new endpoints a moment later
-    until("agents are admitted again", async || site.try_tool("ledger_read").await).await;
-    assert!(site.try_tool("shell_exec").await.expect_err("it does not comply").contains("tool.blocked"));
+    site.try_tool("shell_exec").await.expect("replicas that are alive obey break glass");
+    break_glass(site, false).await;
+    // kube-proxy hears of the new endpoints a moment later, and the leader of the annotation
+    until("agents are refused again, by the policy", async || match site.try_tool("shell_exec").await {
+        Err(refused) if refused.contains("tool.blocked") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    until("the leader has put failurePolicy back", async || {
+        let get = format!("get validatingwebhookconfiguration {NAME} --output jsonpath={{.webhooks[0].failurePolicy}}");
+        let policy = site.kubectl(&get).await.ok();
+        if policy == "Fail" { Ok(()) } else { Err(policy) }
+    })
+    .await;
+    site.try_tool("ledger_read").await.expect("it complies");
+}
+
+/// Opens break glass as docs/break-glass.md does it with kubectl alone, or closes it.
+async fn break_glass(site: &Site, open: bool) {
+    if !open {
+        site.kubectl(&format!("annotate validatingwebhookconfiguration {NAME} sekuire.ai/break-glass-")).await.ok();
+        return;
+    }
+    let until = Timestamp::now() + SignedDuration::from_hours(1);
+    let patch = json!({
+        "metadata": {"annotations": {"sekuire.ai/break-glass": format!("{until:.0} e2e: no controller")}},
+        "webhooks": [{"name": "agents.sekuire.ai", "failurePolicy": "Ignore"}],
+    });
+    let args = format!("patch validatingwebhookconfiguration {NAME} --patch-file /dev/stdin");
+    site.kubectl_with(&args, &patch.to_string()).await.ok();
 }
 
 async fn uninstall(site: &Site) {
