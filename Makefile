@@ -6,7 +6,7 @@ BUILD := cargo build --locked --bins --examples
 INTO ?= .
 CHART := charts/sekuire-policy-controller
 
-.PHONY: help demo test check generate manifests bench
+.PHONY: help demo test check generate manifests bench image sbom e2e
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,4 +30,14 @@ manifests: ## write charts/install.yaml, the chart as plain YAML
 	@.ci/manifests
 
 bench: ## measure decision, webhook and the way from a push to what is enforced, and print ratios
-	@KUBEBUILDER_ASSETS=$$(tests/cluster/build.sh) && export KUBEBUILDER_ASSETS && cargo bench --locked --bench admission --bench push
+	@KUBEBUILDER_ASSETS=$$(tests/cluster/build.sh) && export KUBEBUILDER_ASSETS && .ci/static cargo bench --locked --bench admission --bench push
+
+image: ## the image, without a Docker daemon, as target/image/sekuire.tar; TAG= names its tag
+	@TAG=$(TAG) .ci/image
+
+sbom: ## the bill of materials of the program, as target/sbom/sekuire.cdx.json
+	@.ci/sbom
+
+e2e: ## chart and image on a real node, under load; as root, or on the cluster of E2E_KUBECONFIG
+	@KUBEBUILDER_ASSETS=$$(tests/cluster/build.sh) && export KUBEBUILDER_ASSETS && \
+	$(BUILD) && $(TARGET)/debug/examples/e2e

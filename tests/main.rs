@@ -15,6 +15,7 @@ mod cluster;
 mod example;
 mod git;
 mod harness;
+mod image;
 mod leaks;
 mod observe;
 mod pitfalls;
