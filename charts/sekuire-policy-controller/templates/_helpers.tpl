@@ -37,8 +37,3 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .Values.tls.secretName }}
 {{- end -}}
 {{- end }}
-
-{{/* Not empty where the controller has metrics, traces and a filter that is read again. */}}
-{{- define "sekuire.observed" -}}
-{{- .Files.Get "files/alerts.yaml" | trunc 1 -}}
-{{- end }}
