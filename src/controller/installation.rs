@@ -70,7 +70,7 @@ impl Installation {
             Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
                 // without the right to look, anybody's change of the configuration would have us stand aside
                 let missing = format!("get leases.coordination.k8s.io {} in {namespace}", lease::NAME);
-                tracing::warn!(error = %missing, "it cannot be told whether another installation leads: this one does");
+                tracing::warn!(error = %missing, "another installation cannot be asked: this one leads");
                 return Ok(None);
             }
             Ok(found) => found?,
@@ -112,7 +112,7 @@ pub async fn stand_aside(installation: Installation, held: Leading, leading: Sen
         tokio::select! {
             event = watch.next() => match event {
                 Some(Ok(configuration)) => aside.configuration = Some(configuration),
-                Some(Err(error)) => tracing::warn!(%error, "watch of the webhook configuration failed"),
+                Some(Err(error)) => tracing::warn!(resource = "validatingwebhookconfigurations", %error, "watch failed, trying again"),
                 None => return,
             },
             more = aside.held.changed() => if !more { return },
@@ -145,7 +145,7 @@ impl Aside {
         match self.installation.other(configuration.as_ref()).await {
             Ok(other) => self.decided(other, configuration.as_ref()).await,
             // as it was until it can be told
-            Err(error) => tracing::warn!(%error, "the Lease of another installation could not be read"),
+            Err(error) => tracing::warn!(%error, "Lease of another installation not read"),
         }
         // asked again: it took a moment
         let until = self.held.until().filter(|_| self.other.is_none());
@@ -160,7 +160,7 @@ impl Aside {
         let Some(other) = &self.other else {
             self.said = None;
             if changed {
-                tracing::warn!(namespace, "the other installation is gone: this one no longer stands aside");
+                tracing::warn!(namespace, "standing aside no longer: the other installation is gone");
             }
             return;
         };
@@ -169,7 +169,7 @@ impl Aside {
                 "two installations in one cluster: the one in namespace {other} leads, the one in {namespace} stands aside \
                  and writes nothing. Remove one of them"
             );
-            tracing::error!(namespace, other, "standing aside: another installation leads");
+            tracing::error!(namespace, installation = other, "standing aside: another installation leads");
             self.said = Some(Instant::now());
             if let (true, Some(configuration)) = (changed, configuration) {
                 self.events.warning(configuration.object_ref(&()), "StandsAside", note).await;
