@@ -3,10 +3,11 @@
 use super::denial;
 use super::mode::{Spared, Verdict};
 use super::review::Head;
+use crate::git::shown;
 use crate::policy::Decision;
 use crate::telemetry::{Decided, Mode, metrics, trace};
 
-/// Longest text of a denial in the log: what the user got to see is longer only where there are dozens of violations.
+/// Longest text of a denial, or of why there is none, in the log: what the user got to see is longer only where there are dozens of violations.
 const MAX_DENIAL_BYTES: usize = 4096;
 
 /// What was decided, and what that does.
@@ -17,6 +18,28 @@ fn mode(spared: &Spared) -> Mode {
         Spared::Warn => Mode::Warn,
         Spared::Audit => Mode::Audit,
         Spared::BreakGlass(_) => Mode::BreakGlass,
+    }
+}
+
+/// Who asks for what, as it is told. An API server sends short names, but whoever reaches the webhook can send a review with
+/// megabytes of them, which are to fill no log.
+struct Told {
+    request_uid: String,
+    user: String,
+    operation: String,
+    namespace: String,
+    name: String,
+}
+
+impl From<&Head<'_>> for Told {
+    fn from(head: &Head<'_>) -> Told {
+        Told {
+            request_uid: shown(&head.uid),
+            user: shown(&head.user),
+            operation: shown(&head.operation),
+            namespace: shown(&head.namespace),
+            name: shown(&head.name),
+        }
     }
 }
 
@@ -49,12 +72,13 @@ fn denied(head: &Head<'_>, workspace: Option<&str>, decision: &Decision, verdict
         Verdict::Spared(Spared::BreakGlass(open)) => (None, Some(open.to_string())),
         _ => (None, None),
     };
+    let told = Told::from(head);
     tracing::info!(
-        request_uid = &*head.uid,
-        user = &*head.user,
-        operation = &*head.operation,
-        namespace = &*head.namespace,
-        name = &*head.name,
+        request_uid = told.request_uid,
+        user = told.user,
+        operation = told.operation,
+        namespace = told.namespace,
+        name = told.name,
         workspace,
         decision = Decided::Denied.as_str(),
         mode = mode.as_str(),
@@ -81,17 +105,45 @@ pub(super) fn refused(head: Option<&Head<'_>>, why: &str, spared: Option<&Spared
         trace::asked(&head.namespace, &head.name, &head.operation, &head.uid);
     }
     trace::decided(Decided::Error, mode, None, None);
+    let told = head.map(Told::from);
+    let told = told.as_ref();
     tracing::warn!(
-        request_uid = head.map(|head| &*head.uid),
-        user = head.map(|head| &*head.user),
-        operation = head.map(|head| &*head.operation),
-        namespace = head.map(|head| &*head.namespace),
-        name = head.map(|head| &*head.name),
+        request_uid = told.map(|told| &*told.request_uid),
+        user = told.map(|told| &*told.user),
+        operation = told.map(|told| &*told.operation),
+        namespace = told.map(|told| &*told.namespace),
+        name = told.map(|told| &*told.name),
         decision = Decided::Error.as_str(),
         mode = mode.as_str(),
-        error = why,
+        error = &why[..why.floor_char_boundary(MAX_DENIAL_BYTES)],
         trace_id = trace::id(),
         "admission request not judged"
     );
     (Decided::Error, mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_who_asks_for_what_no_more_is_told_than_an_api_server_says() {
+        let name = "n".repeat(253);
+        let long = "é\n".repeat(1 << 20);
+        let head = |user: &str, name: &str| {
+            let own = |text: &str| std::borrow::Cow::Owned(text.to_owned());
+            let head =
+                Head { uid: own(user), operation: own(user), namespace: own(user), name: own(name), user: own(user) };
+            Told::from(&head)
+        };
+        let told = head("system:serviceaccount:argocd:argocd-application-controller", &name);
+        assert_eq!(
+            (told.user.as_str(), told.name),
+            ("system:serviceaccount:argocd:argocd-application-controller", name)
+        );
+        let told = head(&long, &long);
+        for text in [told.request_uid, told.user, told.operation, told.namespace, told.name] {
+            assert!(text.len() < 300 && !text.contains('\n'), "{} bytes", text.len());
+        }
+    }
 }

@@ -12,6 +12,7 @@ use super::index::{Binding, Enforced, PolicyIndex};
 use super::mode::{Label, Spared, Verdict};
 use super::review::{self, Answer, Head, Request, Settled};
 use super::routes::Handler;
+use crate::git::shown;
 use crate::policy::{self, AgentSpec, Subject};
 use crate::telemetry::{Decided, Mode, metrics, trace};
 
@@ -74,6 +75,7 @@ impl Webhook {
             known @ (Binding::Unknown | Binding::Unlabelled) => known,
         };
         let Ok(_place) = self.waiting.try_acquire() else {
+            let namespace = shown(namespace);
             tracing::warn!(namespace, "namespace not waited for: too many requests wait for one");
             return (
                 known,

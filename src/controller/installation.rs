@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::events::Events;
 use super::lease::{self, Leading};
 use crate::admission::registration::{CONFIGURATION_NAME, WEBHOOK_NAME};
+use crate::telemetry::metrics;
 
 /// Names the installation in a configuration that leads to a URL and not to a Service.
 pub const NAMESPACE_ANNOTATION: &str = "sekuire.ai/namespace";
@@ -112,7 +113,10 @@ pub async fn stand_aside(installation: Installation, held: Leading, leading: Sen
         tokio::select! {
             event = watch.next() => match event {
                 Some(Ok(configuration)) => aside.configuration = Some(configuration),
-                Some(Err(error)) => tracing::warn!(resource = "validatingwebhookconfigurations", %error, "watch failed, trying again"),
+                Some(Err(error)) => {
+                    metrics().watch_failed("validatingwebhookconfigurations");
+                    tracing::warn!(%error, resource = "validatingwebhookconfigurations", "watch failed, trying again");
+                }
                 None => return,
             },
             more = aside.held.changed() => if !more { return },

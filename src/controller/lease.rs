@@ -27,6 +27,8 @@ use crate::telemetry::metrics;
 pub(super) const NAME: &str = "sekuire-policy-controller";
 /// A Lease that has not changed for so long is over.
 const DURATION: Duration = Duration::from_secs(15);
+/// What a Lease may ask for at most. Ours ask for [`DURATION`]: with more, one write would keep everybody from leading for years.
+const LONGEST: Duration = Duration::from_secs(60);
 /// The holder counts on its last renewal for so long only: it stops before another may begin.
 const COUNTS_FOR: Duration = Duration::from_secs(10);
 /// The holder renews so often.
@@ -249,10 +251,10 @@ pub(super) fn holder(lease: &Lease) -> Option<&str> {
     lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
 }
 
-/// How long the holder said that it counts.
+/// How long the holder said that it counts, [`LONGEST`] at most.
 pub(super) fn duration(lease: Option<&Lease>) -> Duration {
     let seconds = lease.and_then(|lease| lease.spec.as_ref()?.lease_duration_seconds);
-    seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(DURATION, Duration::from_secs)
+    seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(DURATION, Duration::from_secs).min(LONGEST)
 }
 
 /// Over for so long, by the wall clock, that no two clocks differ as much: who starts after the holder has died does not
@@ -267,4 +269,25 @@ pub(super) fn long_dead(lease: Option<&Lease>) -> bool {
 /// Versions of one object are numbers that grow; one that is none is older than all.
 fn version(lease: &Lease) -> u64 {
     lease.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_counts_for_as_long_as_it_says_but_never_for_more_than_a_minute() {
+        let says = |seconds| Lease {
+            spec: Some(LeaseSpec { lease_duration_seconds: seconds, ..LeaseSpec::default() }),
+            ..Lease::default()
+        };
+        for (seconds, counts) in [(Some(20), 20), (Some(i32::MAX), 60), (Some(-1), 15), (None, 15)] {
+            assert_eq!(duration(Some(&says(seconds))), Duration::from_secs(counts), "{seconds:?}");
+        }
+        // and so it is over, although its holder said that it is for life
+        let hour_ago = MicroTime(Timestamp::now() - SignedDuration::from_hours(1));
+        let mut stale = says(Some(i32::MAX));
+        stale.spec.get_or_insert_default().renew_time = Some(hour_ago);
+        assert!(long_dead(Some(&stale)));
+    }
 }

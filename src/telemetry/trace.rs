@@ -14,6 +14,7 @@ use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::labels::{Decided, Mode};
+use crate::git::shown;
 
 /// The target of all spans. The log leaves it out.
 pub const TARGET: &str = "sekuire_trace";
@@ -46,13 +47,13 @@ pub fn decide() -> Span {
     tracing::info_span!(target: TARGET, "policy.decide")
 }
 
-/// Who asks, on the span of the request.
+/// Who asks, on the span of the request. Spans wait in memory for the collector: nothing of them may be long.
 pub fn asked(namespace: &str, name: &str, operation: &str, uid: &str) {
     on_current(|span| {
-        span.record("namespace", namespace);
-        span.record("name", name);
-        span.record("operation", operation);
-        span.record("request_uid", uid);
+        span.record("namespace", shown(namespace));
+        span.record("name", shown(name));
+        span.record("operation", shown(operation));
+        span.record("request_uid", shown(uid));
     });
 }
 
