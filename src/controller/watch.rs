@@ -90,40 +90,48 @@ async fn follow<K>(client: Client, fields: Option<String>, mut sink: impl FnMut(
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let resource = K::plural(&()).into_owned();
     let mut pause = FIRST_PAUSE;
     let mut last = None;
     loop {
         let start = tokio::time::Instant::now();
-        let fields = fields.as_deref();
-        let result = match list(&client, fields, &mut sink).await {
-            Ok(version) => {
-                if is_older(&version, last.as_deref()) {
-                    tracing::warn!(
-                        resource,
-                        "cluster is in an older state, as after a restore: everything was listed again"
-                    );
-                }
-                watch(&client, fields, last.insert(version), &mut sink).await
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = result {
-            metrics().watch_failed(&resource);
-            match &error {
-                kube::Error::Api(status) if status.code == 404 => {
-                    let advice = "the cluster does not know this kind, and nothing is answered without it: apply the CRDs \
-                                  (`sekuire crds | kubectl apply -f -`)";
-                    tracing::error!(resource, advice, "watch failed, trying again");
-                }
-                _ => tracing::warn!(resource, %error, "watch failed, trying again"),
-            }
+        if let Err(error) = list_then_watch(&client, fields.as_deref(), &mut last, &mut sink).await {
+            say_failed(&K::plural(&()), &error);
         }
         if start.elapsed() > SHORT {
             pause = FIRST_PAUSE;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Until the watch ends. `last` is the resourceVersion that was seen last.
+async fn list_then_watch<K>(
+    client: &Client,
+    fields: Option<&str>,
+    last: &mut Option<String>,
+    sink: &mut impl FnMut(Seen<K>),
+) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
+{
+    let version = list(client, fields, sink).await?;
+    if is_older(&version, last.as_deref()) {
+        let resource = K::plural(&());
+        tracing::warn!(%resource, "cluster is in an older state, as after a restore: everything was listed again");
+    }
+    watch(client, fields, last.insert(version), sink).await
+}
+
+fn say_failed(resource: &str, error: &kube::Error) {
+    metrics().watch_failed(resource);
+    match error {
+        kube::Error::Api(status) if status.code == 404 => {
+            let advice = "the cluster does not know this kind, and nothing is answered without it: apply the CRDs \
+                          (`sekuire crds | kubectl apply -f -`)";
+            tracing::error!(resource, advice, "watch failed, trying again");
+        }
+        _ => tracing::warn!(resource, %error, "watch failed, trying again"),
     }
 }
 
