@@ -17,7 +17,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::api::{Api, ObjectMeta, PostParams};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use kube::{Client, Resource as _};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ use crate::api::{FIELD_MANAGER, GROUP};
 use crate::controller::events::Events;
 use crate::controller::installation::{Installation, NAMESPACE_ANNOTATION};
 use crate::controller::lease::Leading;
+use crate::controller::watch::watch_object;
 use crate::telemetry::metrics;
 
 mod plan;
@@ -157,7 +158,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-    let watch = watcher::watch_object(api.clone(), &registration.name).default_backoff();
+    let watch = watch_object(api.clone(), &registration.name);
     let bundle = certificates.bundle();
     let keeper = Keeper {
         api,

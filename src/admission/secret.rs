@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ObjectMeta, PostParams};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use kube::{Client, ResourceExt as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,7 @@ use super::bundle;
 use super::certificates::Certificates;
 use super::pair::{self, Names, Pair, PairFault};
 use crate::api::FIELD_MANAGER;
+use crate::controller::watch::watch_object;
 use crate::telemetry::metrics;
 
 const CERTIFICATE: &str = "tls.crt";
@@ -79,7 +80,7 @@ enum Plan {
 /// Keeps the Secret, and serves what is in it, until `shutdown`. Runs in every replica.
 pub async fn keep(client: Client, source: SecretSource, certificates: Arc<Certificates>, shutdown: CancellationToken) {
     let api: Api<Secret> = Api::namespaced(client, &source.namespace);
-    let watch = watcher::watch_object(api.clone(), &source.name).default_backoff();
+    let watch = watch_object(api.clone(), &source.name);
     let keeper = Keeper { api, name: source.name, certificates, seen: None, replaced: None };
     shutdown.run_until_cancelled(keeper.run(std::pin::pin!(watch))).await;
 }

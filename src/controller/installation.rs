@@ -13,13 +13,13 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource as _};
 use tokio::sync::watch::Sender;
 use tokio::time::Instant;
 
 use super::events::Events;
 use super::lease::{self, Leading};
+use super::watch::watch_object;
 use crate::admission::registration::{CONFIGURATION_NAME, WEBHOOK_NAME};
 use crate::telemetry::metrics;
 
@@ -106,7 +106,7 @@ fn namespace_of(configuration: &ValidatingWebhookConfiguration) -> Option<String
 /// Passes on to `leading` what the Lease says, unless another installation leads. For ever.
 pub async fn stand_aside(installation: Installation, held: Leading, leading: Sender<Option<Instant>>, events: Events) {
     let api: Api<ValidatingWebhookConfiguration> = Api::all(installation.client.clone());
-    let mut watch = std::pin::pin!(watcher::watch_object(api, CONFIGURATION_NAME).default_backoff());
+    let mut watch = std::pin::pin!(watch_object(api, CONFIGURATION_NAME));
     let mut aside = Aside { installation, held, leading, events, configuration: None, other: None, said: None };
     loop {
         let pause = aside.pass_on().await;

@@ -14,12 +14,13 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::watch::{self, Receiver, Sender};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::watch::watch_object;
 use crate::api::FIELD_MANAGER;
 use crate::telemetry::metrics;
 
@@ -101,7 +102,7 @@ impl Election {
 
     /// Takes the Lease as soon as it is free and keeps it, until `shutdown`; then gives it back.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let watch = watcher::watch_object(self.api.clone(), NAME).default_backoff();
+        let watch = watch_object(self.api.clone(), NAME);
         shutdown.run_until_cancelled(self.keep(std::pin::pin!(watch))).await;
         let led = self.sender.send_replace(None).is_some();
         if led && let Err(error) = self.release().await {
@@ -148,7 +149,17 @@ impl Election {
         let known = self.seen.as_ref().and_then(|(known, _)| known.as_ref());
         let (old, new) = (known.map(version), lease.as_ref().map(version));
         // an echo of what was written meanwhile is no news
-        if self.seen.is_some() && (old == new || matches!((old, new), (Some(old), Some(new)) if new < old)) {
+        if self.seen.is_some() && matches!((old, new), (Some(old), Some(new)) if new < old) {
+            return;
+        }
+        self.is_now(lease);
+    }
+
+    /// The Lease is so now. An older one than was seen last is no echo here: the cluster was restored from a backup, and
+    /// what is written must carry the resourceVersion that it has there.
+    fn is_now(&mut self, lease: Option<Lease>) {
+        let known = self.seen.as_ref().and_then(|(known, _)| known.as_ref());
+        if self.seen.is_some() && known.map(version) == lease.as_ref().map(version) {
             return;
         }
         self.kept |= self.seen.is_some();
@@ -213,7 +224,7 @@ impl Election {
     async fn look_again(&mut self) {
         self.retry_at = Some(Instant::now() + RETRY);
         match tokio::time::timeout(WRITE_TIMEOUT, self.api.get_opt(NAME)).await {
-            Ok(Ok(lease)) => self.saw(lease),
+            Ok(Ok(lease)) => self.is_now(lease),
             failed => {
                 let why = failed.map_or_else(|_| "no answer".to_owned(), |result| format!("{:?}", result.err()));
                 tracing::warn!(error = %why, "Lease not read");

@@ -8,9 +8,11 @@ use crate::telemetry::metrics;
 use futures::StreamExt as _;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::watch::{Receiver, Sender};
+
+use super::watch::watch_object;
 
 /// What a Secret holds.
 pub type Data = BTreeMap<String, ByteString>;
@@ -62,7 +64,7 @@ impl Secrets {
 
     async fn watch(self, name: String, sender: Arc<Sender<State>>) {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let mut events = std::pin::pin!(watcher::watch_object(api, &name).default_backoff());
+        let mut events = std::pin::pin!(watch_object(api, &name));
         loop {
             tokio::select! {
                 event = events.next() => match event {

@@ -2,14 +2,21 @@
 //!
 //! Hand-written beside `kube::runtime::watcher` for one reason: that one keeps bookmarks to itself, and a bookmark is
 //! the only sign that a watch without events is alive. A replica whose watches are dead must not answer.
+//!
+//! A watch that has ended is never resumed: everything is listed again. Where etcd was restored from a backup, the cluster is
+//! at an older resourceVersion than the one to resume from, and the API server would say nothing at all until it has caught
+//! up, about all that was taken back. It costs a list of each kind where the API server ends a watch, which
+//! it does once or twice an hour, and one every ten seconds at most where something cuts every connection.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::Request;
+use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
@@ -37,8 +44,10 @@ const PAGE: u32 = 500;
 const SILENCE: Duration = Duration::from_secs(130);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// A watch that ends sooner is not asked for again without a pause.
-const SHORT: Duration = Duration::from_secs(1);
+/// After a watch that ends sooner the pauses grow: everything is listed again after each.
+const SHORT: Duration = Duration::from_secs(10);
+/// A single object is listed again so often, whatever its watch says.
+const AGAIN: Duration = Duration::from_secs(300);
 
 /// Lists and watches all objects of a kind, for ever. Faults are logged and tried again, with growing pauses.
 pub async fn list_watch<K>(client: Client, sink: impl FnMut(Seen<K>))
@@ -56,38 +65,37 @@ where
     follow(client, Some(format!("metadata.name={name}")), sink).await;
 }
 
+/// What an object in a namespace, or one of the cluster, is now, and each time when it changes; `None`: there is none. As
+/// [`watcher::watch_object`], but listed again after every fault and every five minutes: that one would resume.
+pub fn watch_object<K>(api: Api<K>, name: &str) -> impl Stream<Item = watcher::Result<Option<K>>> + Send + use<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let name = name.to_owned();
+    let begin = move || (watcher::watch_object(api.clone(), &name).boxed(), tokio::time::Instant::now() + AGAIN);
+    let next = |(begin, mut current): (_, Option<(BoxStream<'static, _>, _)>)| async move {
+        loop {
+            let (watch, until) = current.get_or_insert_with(&begin);
+            match tokio::time::timeout_at(*until, watch.next()).await {
+                Ok(Some(Ok(object))) => return Some((Ok(object), (begin, current))),
+                Ok(Some(Err(error))) => return Some((Err(error), (begin, None))),
+                Ok(None) | Err(_) => current = None,
+            }
+        }
+    };
+    stream::unfold((begin, None), next).default_backoff()
+}
+
 async fn follow<K>(client: Client, fields: Option<String>, mut sink: impl FnMut(Seen<K>))
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let resource = K::plural(&()).into_owned();
     let mut pause = FIRST_PAUSE;
-    let mut from: Option<String> = None;
+    let mut last = None;
     loop {
         let start = tokio::time::Instant::now();
-        let result = match from.take() {
-            None => match list(&client, fields.as_deref(), &mut sink).await {
-                Ok(version) => {
-                    from = Some(version);
-                    continue;
-                }
-                Err(error) => Err((None, error)),
-            },
-            Some(version) => watch(&client, fields.as_deref(), version, &mut sink).await,
-        };
-        match result {
-            Ok(next) => from = next,
-            Err((_, kube::Error::Api(status))) if status.code == 404 => {
-                let advice = "the cluster does not know this kind, and nothing is answered without it: apply the CRDs \
-                              (`sekuire crds | kubectl apply -f -`)";
-                metrics().watch_failed(&resource);
-                tracing::error!(resource, advice, "watch failed, trying again");
-            }
-            Err((version, error)) => {
-                metrics().watch_failed(&resource);
-                tracing::warn!(resource, %error, "watch failed, trying again");
-                from = version;
-            }
+        if let Err(error) = list_then_watch(&client, fields.as_deref(), &mut last, &mut sink).await {
+            say_failed(&K::plural(&()), &error);
         }
         if start.elapsed() > SHORT {
             pause = FIRST_PAUSE;
@@ -95,6 +103,42 @@ where
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Until the watch ends. `last` is the resourceVersion that was seen last.
+async fn list_then_watch<K>(
+    client: &Client,
+    fields: Option<&str>,
+    last: &mut Option<String>,
+    sink: &mut impl FnMut(Seen<K>),
+) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
+{
+    let version = list(client, fields, sink).await?;
+    if is_older(&version, last.as_deref()) {
+        let resource = K::plural(&());
+        tracing::warn!(%resource, "cluster is in an older state, as after a restore: everything was listed again");
+    }
+    watch(client, fields, last.insert(version), sink).await
+}
+
+fn say_failed(resource: &str, error: &kube::Error) {
+    metrics().watch_failed(resource);
+    match error {
+        kube::Error::Api(status) if status.code == 404 => {
+            let advice = "the cluster does not know this kind, and nothing is answered without it: apply the CRDs \
+                          (`sekuire crds | kubectl apply -f -`)";
+            tracing::error!(resource, advice, "watch failed, trying again");
+        }
+        _ => tracing::warn!(resource, %error, "watch failed, trying again"),
+    }
+}
+
+/// Whether a resourceVersion is before another: both are numbers that grow, and what is none tells nothing.
+fn is_older(version: &str, than: Option<&str>) -> bool {
+    let number = |version: &str| version.parse::<u64>().ok();
+    number(version).zip(than.and_then(number)).is_some_and(|(version, than)| version < than)
 }
 
 /// Hands an object on, as it is or as one that cannot be read.
@@ -133,47 +177,48 @@ where
     }
 }
 
-/// A fault, and the resourceVersion from which watching can go on, if it can.
-type Fault = (Option<String>, kube::Error);
-
-/// Watches until the server ends it. `Ok(None)`: the version is too old, list again.
+/// Watches until the server ends it, or it is no longer worth anything. `version` is kept to be the one seen last.
 async fn watch<K>(
     client: &Client,
     fields: Option<&str>,
-    mut version: String,
+    version: &mut String,
     sink: &mut impl FnMut(Seen<K>),
-) -> Result<Option<String>, Fault>
+) -> Result<(), kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
 {
     let api: Api<Sent<K>> = Api::all(client.clone());
     let params = WatchParams { field_selector: fields.map(str::to_owned), ..WatchParams::default() };
-    let stream = match api.watch(&params, &version).await {
-        Err(kube::Error::Api(status)) if status.code == 410 => return Ok(None),
-        other => other.map_err(|error| (Some(version.clone()), error))?,
+    let stream = match api.watch(&params, version).await {
+        Err(kube::Error::Api(status)) if status.code == 410 => return Ok(()),
+        other => other?,
     };
     let mut stream = stream.boxed();
     loop {
         let event = match tokio::time::timeout(SILENCE, stream.try_next()).await {
-            Err(_silent) => return Ok(Some(version)),
-            Ok(Ok(None)) => return Ok(Some(version)),
-            // no event: asked for again from the same version, it would come again
-            Ok(Err(error @ kube::Error::SerdeError(_))) => return Err((None, error)),
-            Ok(Err(error)) => return Err((Some(version), error)),
-            Ok(Ok(Some(event))) => event,
+            Err(_silent) => return Ok(()),
+            Ok(event) => event?,
         };
+        let now = match &event {
+            None => return Ok(()),
+            Some(WatchEvent::Error(status)) if status.code == 410 => return Ok(()),
+            Some(WatchEvent::Error(status)) => return Err(kube::Error::Api(status.clone())),
+            Some(WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object)) => {
+                object.resource_version()
+            }
+            Some(WatchEvent::Bookmark(bookmark)) => Some(bookmark.metadata.resource_version.clone()),
+        };
+        if let Some(now) = now {
+            // the cluster was taken back after the list, and before the watch
+            if is_older(&now, Some(version)) {
+                return Ok(());
+            }
+            *version = now;
+        }
         match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                version = object.resource_version().unwrap_or(version);
-                tell(object, sink);
-            }
-            WatchEvent::Deleted(object) => {
-                version = object.resource_version().unwrap_or(version);
-                sink(Seen::Gone(object.name_any()));
-            }
-            WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
-            WatchEvent::Error(status) if status.code == 410 => return Ok(None),
-            WatchEvent::Error(status) => return Err((None, kube::Error::Api(status))),
+            Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => tell(object, sink),
+            Some(WatchEvent::Deleted(object)) => sink(Seen::Gone(object.name_any())),
+            _ => {}
         }
         sink(Seen::Alive);
     }

@@ -1,9 +1,11 @@
 //! What happens when somebody tampers, or something dies: what is enforced stays enforced, and everything comes back to
 //! where it was, once and for all.
 
+mod backup;
 mod kills;
 mod leaders;
 mod leftovers;
+mod lowered;
 mod probes;
 pub(crate) mod support;
 mod tamper;
