@@ -5,6 +5,7 @@ mod kills;
 mod leaders;
 mod leftovers;
 mod probes;
+mod skew;
 pub(crate) mod support;
 mod tamper;
 mod tampering;
