@@ -32,6 +32,7 @@ pub(crate) struct ControllerOptions {
     receiver: bool,
     metrics: bool,
     strict: bool,
+    program: Option<PathBuf>,
     flags: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -49,6 +50,7 @@ impl ControllerOptions {
             receiver: false,
             metrics: false,
             strict: false,
+            program: None,
             flags,
             env,
         }
@@ -87,6 +89,12 @@ impl ControllerOptions {
     /// As in production: `file://` and `http://` repositories are refused.
     pub(crate) fn strict(mut self) -> Self {
         self.strict = true;
+        self
+    }
+
+    /// Another program than the one that is tested, such as that of another version.
+    pub(crate) fn program(mut self, path: PathBuf) -> Self {
+        self.program = Some(path);
         self
     }
 
@@ -144,21 +152,25 @@ impl ControllerOptions {
         let chosen =
             args.iter().any(|arg| arg.starts_with("--log=")) || self.env.iter().any(|(name, _)| name == "SEKUIRE_LOG");
         let mut env = self.env;
-        let (log, detailed) = match leaks::log_file(&self.identity) {
+        // what another version says is not what is checked
+        let shared = if self.program.is_some() { None } else { leaks::log_file(&self.identity) };
+        let (log, detailed) = match shared {
             Some(log) => (log, !chosen),
             None => (folder.join("log"), false),
         };
         if detailed {
             env.push(("SEKUIRE_LOG".to_owned(), "trace".to_owned()));
         }
-        let process = Process::start(&sekuire(), &args, &env, &log);
-        Controller { identity: self.identity, args, env, port, api, receiver, metrics, folder, log, detailed, process }
+        let (program, identity) = (self.program.unwrap_or_else(sekuire), self.identity);
+        let process = Process::start(&program, &args, &env, &log);
+        Controller { identity, program, args, env, port, api, receiver, metrics, folder, log, detailed, process }
     }
 }
 
 /// One replica of the controller. Dropping it kills it.
 pub(crate) struct Controller {
     identity: String,
+    program: PathBuf,
     args: Vec<String>,
     env: Vec<(String, String)>,
     port: Port,
@@ -285,7 +297,7 @@ impl Controller {
     /// Starts it again after its end, with the same flags, port and folder, and does not wait.
     pub(crate) fn start_again(&mut self) {
         self.process.kill();
-        self.process = Process::start(&sekuire(), &self.args, &self.env, &self.log);
+        self.process = Process::start(&self.program, &self.args, &self.env, &self.log);
     }
 
     /// SIGKILL, start, and wait until it is ready.

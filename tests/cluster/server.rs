@@ -32,6 +32,9 @@ use super::{
 /// How long a program may take to answer. It takes about two seconds on an idle machine; a busy one gets all of this.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// The folder of the kinds of this version.
+pub(crate) const CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
+
 /// What a cluster of one's own consists of.
 #[derive(Clone, Default)]
 pub(crate) struct ClusterOptions {
@@ -238,20 +241,22 @@ impl Cluster {
 
     /// Applies `crds/` and waits until the kinds are served. Whoever comes second finds it done.
     pub(crate) async fn install_crds(&self) {
-        let install = async || {
-            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
-            self.kubectl(["apply", "--server-side", "-f", folder]).await.ok();
-            self.kubectl(["wait", "--for=condition=Established", "--timeout=60s", "-f", folder]).await.ok();
-            // `kubectl explain` reads the description of the API, which follows a moment later
-            while !self.describes(folder).await {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        self.crds.get_or_init(install).await;
+        self.crds.get_or_init(async || self.apply_crds(Path::new(CRDS)).await).await;
+    }
+
+    /// Applies the kinds of a folder, whatever version they are of, and waits until they are served.
+    pub(crate) async fn apply_crds(&self, folder: &Path) {
+        let path = folder.display().to_string();
+        self.kubectl(["apply", "--server-side", "-f", &path]).await.ok();
+        self.kubectl(["wait", "--for=condition=Established", "--timeout=60s", "-f", &path]).await.ok();
+        // `kubectl explain` reads the description of the API, which follows a moment later
+        while !self.describes(folder).await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Whether the description of the API names all kinds of the files `GROUP_PLURAL.yaml`.
-    async fn describes(&self, folder: &str) -> bool {
+    async fn describes(&self, folder: &Path) -> bool {
         let described = self.kubectl(["get", "--raw", "/openapi/v3/apis/sekuire.ai/v1alpha1"]).await.stdout;
         fs::read_dir(folder).expect("the folder of the CRDs").flatten().all(|file| {
             let name = file.file_name().to_string_lossy().replace(".yaml", "");

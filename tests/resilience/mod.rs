@@ -7,6 +7,7 @@ mod leaders;
 mod leftovers;
 mod lowered;
 mod probes;
+mod skew;
 pub(crate) mod support;
 mod tamper;
 mod tampering;

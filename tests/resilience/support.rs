@@ -5,6 +5,7 @@ use std::{
     env,
     fmt::Debug,
     future::Future,
+    path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -26,7 +27,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::cluster::{Cluster, ClusterOptions, GitRepo, Signer, controller::NAMESPACE};
+use crate::cluster::{Cluster, ClusterOptions, GitRepo, Signer, controller::NAMESPACE, server::CRDS};
 
 /// The tool that is denied wherever one is.
 pub(crate) const DENIED: &str = "shell";
@@ -43,8 +44,13 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn new(options: ClusterOptions) -> Site {
+        Site::with_kinds(options, Path::new(CRDS)).await
+    }
+
+    /// With the kinds of a folder.
+    pub(crate) async fn with_kinds(options: ClusterOptions, crds: &Path) -> Site {
         let cluster = options.start().await;
-        cluster.install_crds().await;
+        cluster.apply_crds(crds).await;
         let (client, repo, signer) = (cluster.client().await, GitRepo::new().await, Signer::new(7));
         let key = signer.manifest("platform", &["ws_*"]);
         let repository = json!({
