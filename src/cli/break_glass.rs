@@ -191,9 +191,15 @@ impl State {
     }
 }
 
+/// Less would be over before it was written.
+const SHORTEST: SignedDuration = SignedDuration::from_mins(1);
+
 /// For clap: a length of time.
 fn duration(text: &str) -> Result<SignedDuration, String> {
     let parsed = text.parse::<SignedDuration>().ok();
-    let within = parsed.filter(|length| length.is_positive() && *length <= LONGEST);
-    within.ok_or_else(|| format!("expected a length such as 30m, 2h or 1h30m, of at most {} hours", LONGEST.as_hours()))
+    let within = parsed.filter(|length| (SHORTEST..=LONGEST).contains(length));
+    let hours = LONGEST.as_hours();
+    within.ok_or_else(|| {
+        format!("expected a length such as 30m, 2h or 1h30m, of at least a minute and at most {hours} hours")
+    })
 }

@@ -27,7 +27,7 @@ use crate::telemetry::metrics;
 pub const NAMESPACE_ANNOTATION: &str = "sekuire.ai/namespace";
 /// How often the Lease of another installation is looked at, and for how long the API server may take.
 const LOOK: Duration = Duration::from_secs(3);
-/// How often it is said that this one stands aside.
+/// How often it is said that this one stands aside, or that it cannot tell.
 const REMIND: Duration = Duration::from_secs(300);
 
 /// This installation, as one of several that there may be. Cheap to clone.
@@ -37,12 +37,14 @@ pub struct Installation {
     namespace: Arc<str>,
     /// The Lease of another one as it was seen last: whose, its resourceVersion, and since when by our clock.
     seen: Arc<Mutex<Option<(String, String, Instant)>>>,
+    /// When it was said last that another one cannot be asked.
+    said: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Installation {
     /// The one of a namespace.
     pub fn new(client: Client, namespace: &str) -> Self {
-        Installation { client, namespace: namespace.into(), seen: Arc::default() }
+        Installation { client, namespace: namespace.into(), seen: Arc::default(), said: Arc::default() }
     }
 
     /// What talks to its API server.
@@ -70,14 +72,22 @@ impl Installation {
         let lease = match tokio::time::timeout(LOOK, leases.get_opt(lease::NAME)).await {
             Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
                 // without the right to look, anybody's change of the configuration would have us stand aside
-                let missing = format!("get leases.coordination.k8s.io {} in {namespace}", lease::NAME);
-                tracing::warn!(error = %missing, "another installation cannot be asked: this one leads");
+                self.cannot_ask(&namespace);
                 return Ok(None);
             }
             Ok(found) => found?,
             Err(_) => return Err(kube::Error::Service("no answer in time".into())),
         };
         Ok(lease.filter(|lease| self.alive(&namespace, lease)).map(|_| namespace))
+    }
+
+    fn cannot_ask(&self, namespace: &str) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|said| said.elapsed() > REMIND) {
+            *said = Some(Instant::now());
+            let missing = format!("no right to get leases.coordination.k8s.io {} in {namespace}", lease::NAME);
+            tracing::warn!(error = %missing, "another installation cannot be asked: this one leads");
+        }
     }
 
     /// Whether a Lease is held: it changes, by this replica's own clock.
