@@ -66,7 +66,7 @@ async fn a_replica_that_does_not_lead_also_gives_up_a_stolen_keys_version_where_
         })
         .await;
     }
-    let digest = Document::parse(next.to_string().as_bytes(), Format::Json).unwrap().digest().to_owned();
+    let digest = Document::parse(next.to_string().as_bytes(), Format::Json).unwrap().digest().clone();
     let accept = Patch::Merge(json!({"metadata": {"annotations": {ACCEPT_VERSION: format!("5@{digest}")}}}));
     site.ledgers().patch(NAME, &PatchParams::default(), &accept).await.unwrap();
     site.enforced(NAME, "5").await;
