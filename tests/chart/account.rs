@@ -148,9 +148,9 @@ async fn the_controller_does_all_its_work_as_its_account() {
     let values = ["--set", "secretNames={git-login,hook-token},receiver.enabled=true"];
     install(&site.cluster, &program, &values).await;
     let web = Web::start(site.repo.origin().parent().unwrap(), "no token", 1);
-    web.accept("robot", "password");
+    web.accept("robot", "password-of-the-robot");
     for (name, data) in [
-        ("git-login", json!({"username": "robot", "password": "password", "ca.crt": web.authority.pem()})),
+        ("git-login", json!({"username": "robot", "password": "password-of-the-robot", "ca.crt": web.authority.pem()})),
         ("hook-token", json!({"token": "secret-token-of-the-forge"})),
     ] {
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE}, "stringData": data});

@@ -100,7 +100,7 @@ impl Upgrade {
         for question in self.questions(version) {
             let agent = agent(&question.namespace, "probe", &[&question.tool]);
             let (allowed, why) = probes::review(replica, &agent).await?;
-            question.judge(if allowed { None } else { Some(why) })?;
+            question.judge((!allowed).then_some(why.as_str()))?;
         }
         Ok(())
     }
@@ -110,7 +110,7 @@ impl Upgrade {
         for question in self.questions(version) {
             let agent = agent(&question.namespace, "probe", &[&question.tool]);
             let created = self.site.agents(&question.namespace).create(&dry_run(), &agent).await;
-            question.judge(created.err().map(|error| error.to_string()))?;
+            question.judge(created.err().map(|error| error.to_string()).as_deref())?;
         }
         Ok(())
     }
@@ -129,8 +129,8 @@ impl Upgrade {
 }
 
 impl Question {
-    fn judge(&self, refused: Option<String>) -> Result<(), String> {
-        let right = match (&refused, self.rule) {
+    fn judge(&self, refused: Option<&str>) -> Result<(), String> {
+        let right = match (refused, self.rule) {
             (None, None) => true,
             (Some(why), Some(rule)) => why.contains(rule),
             _ => false,

@@ -9,6 +9,7 @@ use kube::api::ObjectMeta;
 use super::{FAIL, IGNORE, Registration, WEBHOOK_NAME};
 use crate::admission::break_glass::Setting;
 use crate::api::BREAK_GLASS;
+use crate::controller::installation::NAMESPACE_ANNOTATION;
 
 /// What a write changes, for those who watch.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,13 +70,17 @@ pub(super) fn plan(
         differences.push("webhooks that are not ours");
     }
     let mut object = seen.clone();
-    if registration.name_installation(&mut object.metadata) {
+    // one of a version that named no installation was changed by nobody
+    let unnamed = known.agreed.is_none() && !is_named(seen);
+    let named = registration.name_installation(&mut object.metadata);
+    if named && !unnamed {
         differences.push("the installation's namespace");
     }
     // what does not count any more is taken away: it must not begin to count again by the clock
     let spent = matches!(known.glass, Setting::Over(_) | Setting::Refused(_));
     let agreed = known.agreed;
     let change = match differences.as_slice() {
+        [] if named => Change::Registered,
         [] if !spent => return Plan::Keep,
         [] => Change::BreakGlass,
         ["failurePolicy"] if known.was_open || *known.glass != Setting::Absent => Change::BreakGlass,
@@ -88,6 +93,14 @@ pub(super) fn plan(
     }
     object.webhooks = Some(vec![desired]);
     Plan::Replace(Box::new(object), change)
+}
+
+fn is_named(configuration: &ValidatingWebhookConfiguration) -> bool {
+    configuration
+        .metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|annotations| annotations.contains_key(NAMESPACE_ANNOTATION))
 }
 
 /// The fields in which they differ, by the names that users know.
