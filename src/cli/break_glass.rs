@@ -107,7 +107,8 @@ impl Open {
         patch(&self.cluster.connect()?, Some(&value), "Ignore")?;
         note(&format!(
             "Break glass is open until {until}: all agents are admitted.\n\
-             Close it with `sekuire break-glass close`; otherwise the controller does, at that time."
+             Close it with `sekuire break-glass close`; otherwise a live controller does, at that time;\n\
+             while none lives, agents stay admitted until you close it."
         ));
         Ok(Outcome::Fine)
     }

@@ -93,6 +93,7 @@ async fn values_that_make_no_sense_are_refused_by_their_name() {
         (json!({"image": {"digest": "sha256:abc"}}), "/image/digest"),
         (json!({"image": {"pullPolicy": "Sometimes"}}), "/image/pullPolicy"),
         (json!({"image": {"repository": ""}}), "/image/repository"),
+        (json!({"image": {"repository": "registry.example.com/sekuire:1"}}), "/image/repository"),
         (json!({"imagePullSecrets": ["registry"]}), "/imagePullSecrets/0"),
         (json!({"fullnameOverride": long}), "/fullnameOverride"),
         (json!({"commonLabels": {"a": "not a label!"}}), "/commonLabels/a"),
