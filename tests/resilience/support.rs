@@ -318,7 +318,15 @@ where
     let mut events = watcher(Api::<K>::all(client), watcher::Config::default()).boxed();
     async move {
         while let Some(event) = events.next().await {
-            let Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) = event else { continue };
+            let object = match event {
+                Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => object,
+                Ok(_) => continue,
+                Err(_) => {
+                    // a runtime that ends answers at once, for ever, and waits for this task
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
             let name = format!("{}/{}", K::plural(&()), object.name_any());
             let mut recorded = recorded.lock().unwrap();
             recorded.writes += 1;
