@@ -1,9 +1,7 @@
 //! A cluster with a controller and something to watch, and the programs that watch.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::api::PostParams;
@@ -12,9 +10,7 @@ use sekuire_policy::api::{Agent, WORKSPACE_LABEL};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Controller, ControllerOptions, GitRepo, Signer};
-
-/// How long anything may take that takes a second or two.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) use crate::reconcile::tenant::eventually;
 
 /// A cluster of one's own, with a repository, a key that ends soon, and one workspace, whose policy ends soon and denies the
 /// tool `shell`.
@@ -92,18 +88,6 @@ impl World {
 pub(super) fn in_days(days: i64) -> String {
     let at = Timestamp::now() + SignedDuration::from_hours(days * 24);
     Timestamp::from_second(at.as_second()).unwrap().to_string()
-}
-
-/// Asks until the answer is `Ok`; after a minute the last one ends the test.
-pub(super) async fn eventually<T, E: Display>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, E>) -> T {
-    let start = Instant::now();
-    loop {
-        match ask().await {
-            Ok(found) => return found,
-            Err(last) if start.elapsed() > PATIENCE => panic!("never: {what}; last: {last}"),
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
 }
 
 /// The answer of a server without TLS.

@@ -45,13 +45,7 @@ fn spare(head: &Head<'_>, decision: &Decision, spared: &Spared) -> Answer {
     let mut violations = violations.collect::<Vec<_>>().join(", ");
     violations.truncate(violations.floor_char_boundary(MAX_AUDIT_BYTES));
     annotations.insert("violations", violations);
-    json(&ResponseOut {
-        uid: &head.uid,
-        allowed: true,
-        status: None,
-        warnings: &warnings,
-        audit_annotations: annotations,
-    })
+    admit(&head.uid, &warnings, annotations)
 }
 
 /// Lets in what would have been refused for `why` without being judged, since enforcement is stopped.
@@ -60,13 +54,7 @@ pub fn spare_unjudged(head: &Head<'_>, why: &str, spared: &Spared) -> Answer {
     let warnings = warnings::unjudged(why, spared);
     let mut annotations = audit(spared);
     annotations.insert("unjudged", why[..why.floor_char_boundary(MAX_AUDIT_BYTES)].to_owned());
-    json(&ResponseOut {
-        uid: &head.uid,
-        allowed: true,
-        status: None,
-        warnings: &warnings,
-        audit_annotations: annotations,
-    })
+    admit(&head.uid, &warnings, annotations)
 }
 
 /// Annotations of the audit event, whose names the API server prefixes with that of the webhook.
@@ -126,7 +114,11 @@ pub(super) struct Refuse<'a> {
 }
 
 pub(super) fn allow(uid: &str, warnings: &[String]) -> Answer {
-    json(&ResponseOut { uid, allowed: true, status: None, warnings, audit_annotations: BTreeMap::new() })
+    admit(uid, warnings, BTreeMap::new())
+}
+
+fn admit(uid: &str, warnings: &[String], audit_annotations: BTreeMap<&'static str, String>) -> Answer {
+    json(&ResponseOut { uid, allowed: true, status: None, warnings, audit_annotations })
 }
 
 pub(super) fn refuse(head: &Head<'_>, refuse: &Refuse<'_>) -> Answer {
