@@ -51,6 +51,12 @@ async fn warn_admits_with_the_words_of_the_denial_audit_is_silent_and_anything_e
     site.commit([&site.document("ws_a", "1", &[DENIED])]).await;
     let controller = ControllerOptions::new("a").flags(["--label-policy", LABELS]).start(&site.cluster).await;
     site.enforced("ws-a", "1").await;
+    // the watch may bring the namespace, and the policy, a moment later than their objects are there
+    until("it is refused by the policy", async || {
+        let said = kubectl_dry(&site, &namespace).await.stderr;
+        if said.contains("is refused for 1 violation of policy policy_ws_a version 1") { Ok(()) } else { Err(said) }
+    })
+    .await;
     let denial = kubectl(&site, &namespace, "denied").await.refused();
     assert!(denial.contains("is refused for 1 violation of policy policy_ws_a version 1"), "{denial}");
 
