@@ -51,14 +51,7 @@ async fn warn_admits_with_the_words_of_the_denial_audit_is_silent_and_anything_e
     site.commit([&site.document("ws_a", "1", &[DENIED])]).await;
     let controller = ControllerOptions::new("a").flags(["--label-policy", LABELS]).start(&site.cluster).await;
     site.enforced("ws-a", "1").await;
-    // the watch may bring the namespace, and the policy, a moment later than their objects are there
-    until("it is refused by the policy", async || {
-        let said = kubectl_dry(&site, &namespace).await.stderr;
-        if said.contains("is refused for 1 violation of policy policy_ws_a version 1") { Ok(()) } else { Err(said) }
-    })
-    .await;
-    let denial = kubectl(&site, &namespace, "denied").await.refused();
-    assert!(denial.contains("is refused for 1 violation of policy policy_ws_a version 1"), "{denial}");
+    let denial = denied_by_policy(&site, &namespace).await;
 
     set(&site, &namespace, &[&format!("{LABEL}=warn")]).await;
     let warned = until_ok("warn is obeyed", async || kubectl(&site, &namespace, "warned").await).await;
@@ -111,6 +104,20 @@ async fn warn_admits_with_the_words_of_the_denial_audit_is_silent_and_anything_e
         if !ran.succeeded() && said { Ok(()) } else { Err(ran) }
     })
     .await;
+}
+
+/// What is said to an agent that the policy denies. The watch may bring the namespace, and the policy, a moment later than
+/// their objects are there.
+async fn denied_by_policy(site: &Site, namespace: &str) -> String {
+    let words = "is refused for 1 violation of policy policy_ws_a version 1";
+    until("it is refused by the policy", async || {
+        let said = kubectl_dry(site, namespace).await.stderr;
+        if said.contains(words) { Ok(()) } else { Err(said) }
+    })
+    .await;
+    let denial = kubectl(site, namespace, "denied").await.refused();
+    assert!(denial.contains(words), "{denial}");
+    denial
 }
 
 /// Tries until an agent is refused, which may take until the watch has brought a change.
