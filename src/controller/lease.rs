@@ -27,7 +27,7 @@ use crate::telemetry::metrics;
 /// Name of the Lease.
 pub(super) const NAME: &str = "sekuire-policy-controller";
 /// A Lease that has not changed for so long is over.
-const DURATION: Duration = Duration::from_secs(15);
+pub(super) const DURATION: Duration = Duration::from_secs(15);
 /// What a Lease may ask for at most. Ours ask for [`DURATION`]: with more, one write would keep everybody from leading for years.
 const LONGEST: Duration = Duration::from_secs(60);
 /// The holder counts on its last renewal for so long only: it stops before another may begin.

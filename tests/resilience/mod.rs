@@ -2,6 +2,7 @@
 //! where it was, once and for all.
 
 mod backup;
+mod installations;
 mod kills;
 mod leaders;
 mod leftovers;
