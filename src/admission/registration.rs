@@ -22,7 +22,7 @@ use kube::{Client, Resource as _};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::plan::{Change, Known, Plan, plan};
+use self::plan::{Change, Known, Plan, is_registered, plan};
 use super::break_glass::Setting;
 use super::certificates::Certificates;
 use super::routes::VALIDATE_PATH;
@@ -252,6 +252,8 @@ impl Keeper {
     fn saw(&mut self, seen: Option<ValidatingWebhookConfiguration>) {
         self.known |= seen.is_some();
         self.certificates.saw_published(seen.as_ref().and_then(published).as_deref());
+        let glass = Setting::of(seen.as_ref().and_then(|seen| seen.metadata.annotations.as_ref()), Timestamp::now());
+        metrics().webhook_registered(is_registered(&self.registration, seen.as_ref(), &glass));
         self.seen = Some(seen);
     }
 

@@ -1,3 +1,4 @@
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::super::{CONFIGURATION_NAME, Target, published};
@@ -125,6 +126,33 @@ fn every_field_is_put_back_and_named() {
         seen.webhooks.as_mut().unwrap().insert(0, other);
     };
     assert_eq!(restored(foreign), "webhooks that are not ours");
+}
+
+#[test]
+fn it_counts_as_registered_only_while_the_api_server_asks_us_about_every_agent() {
+    let registered = |tamper: fn(&mut ValidatingWebhookConfiguration), annotation: &str| {
+        let mut seen = right("ca");
+        tamper(&mut seen);
+        let annotations = [(BREAK_GLASS.to_owned(), annotation.to_owned())].into();
+        is_registered(&registration(), Some(&seen), &Setting::of(Some(&annotations), Timestamp::now()))
+    };
+    let ignore: fn(&mut ValidatingWebhookConfiguration) = |seen| first(seen).failure_policy = Some("Ignore".to_owned());
+    assert!(registered(|_| {}, ""));
+    assert!(registered(|seen| seen.webhooks.as_mut().unwrap().insert(0, ValidatingWebhook::default()), ""));
+    let soon = Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    assert!(registered(ignore, &format!("{soon} an outage")));
+    for tamper in [
+        ignore,
+        |seen| seen.webhooks = None,
+        |seen| first(seen).client_config.ca_bundle = None,
+        |seen| first(seen).client_config.ca_bundle = Some(ByteString(vec![])),
+        |seen| first(seen).client_config.service.as_mut().unwrap().namespace = "other".to_owned(),
+        |seen| first(seen).rules = Some(vec![]),
+        |seen| first(seen).match_conditions.as_mut().unwrap()[0].expression = "false".to_owned(),
+    ] {
+        assert!(!registered(tamper, ""));
+    }
+    assert!(!is_registered(&registration(), None, &Setting::Absent));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::labels::{ChildFailure, Decided, Hook, Mode};
 use super::repositories::RepositoryMetrics;
@@ -49,6 +49,7 @@ pub struct Metrics {
     violations: IntCounterVec,
     objects_restored: IntCounterVec,
     webhook_restored: IntCounter,
+    webhook_registered: IntGauge,
     receiver: [IntCounter; 6],
     git_processes: [IntCounter; 3],
     events_dropped: IntCounter,
@@ -98,6 +99,7 @@ impl Metrics {
                 "sekuire_webhook_configuration_restored_total",
                 "How often the webhook configuration was put back that somebody else had changed or deleted.",
             ),
+            webhook_registered: webhook_registered(&registry),
             receiver: Hook::ALL.map(|hook| receiver.with_label_values(&[hook.as_str()])),
             git_processes: ChildFailure::ALL.map(|failure| git_processes.with_label_values(&[failure.as_str()])),
             events_dropped: counter(
@@ -149,6 +151,11 @@ impl Metrics {
     /// The webhook configuration was put back.
     pub fn webhook_restored(&self) {
         self.webhook_restored.inc();
+    }
+
+    /// Whether the API server is told to ask this installation about agents.
+    pub fn webhook_registered(&self, registered: bool) {
+        self.webhook_registered.set(registered.into());
     }
 
     /// The receiver has answered.
@@ -213,6 +220,13 @@ fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
     let counter = built(IntCounter::new(name, help));
     register(registry, counter.clone());
     counter
+}
+
+fn webhook_registered(registry: &Registry) -> IntGauge {
+    let help = "1 while the API server is told to ask this installation about every agent.";
+    let gauge = built(IntGauge::new("sekuire_webhook_registered", help));
+    register(registry, gauge.clone());
+    gauge
 }
 
 /// With a series for each of these values from the start: else the first increase of each would go unseen.

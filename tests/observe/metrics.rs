@@ -141,6 +141,20 @@ async fn the_leader_alone_says_that_it_leads_and_counts_for_the_repositories() {
 }
 
 #[tokio::test]
+async fn of_two_installations_the_one_that_the_api_server_does_not_ask_says_so() {
+    let world = World::new("asked").await;
+    let a = world.controller(ControllerOptions::new("a")).await;
+    let b = world.controller(ControllerOptions::new("b").namespace("second-system")).await;
+    for (controller, registered) in [(&a, 1.0), (&b, 0.0)] {
+        eventually("whether it is asked", async || {
+            let text = scrape(controller).await;
+            if series(&text)["sekuire_webhook_registered"] == registered { Ok(()) } else { Err(text) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn what_was_tampered_with_and_put_back_is_counted() {
     let world = World::new("tamper").await;
     let controller = world.controller(ControllerOptions::new("a")).await;

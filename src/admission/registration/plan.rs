@@ -95,6 +95,19 @@ pub(super) fn plan(
     Plan::Replace(Box::new(object), change)
 }
 
+/// Whether the API server asks this installation about agents, and about all of them.
+pub(super) fn is_registered(
+    registration: &Registration,
+    seen: Option<&ValidatingWebhookConfiguration>,
+    glass: &Setting,
+) -> bool {
+    let webhooks = seen.and_then(|seen| seen.webhooks.as_deref()).unwrap_or_default();
+    let Some(ours) = webhooks.iter().find(|webhook| webhook.name == WEBHOOK_NAME) else { return false };
+    let authority = ours.client_config.ca_bundle.clone().filter(|authority| !authority.0.is_empty());
+    let failure_policy = if matches!(glass, Setting::Open(_)) { IGNORE } else { FAIL };
+    authority.is_some() && differences(ours, &registration.webhook(authority, failure_policy)).is_empty()
+}
+
 fn is_named(configuration: &ValidatingWebhookConfiguration) -> bool {
     configuration
         .metadata
