@@ -78,14 +78,9 @@ fn the_readme_of_the_chart_has_every_value_with_its_default_and_no_other() {
     assert_eq!(told, leaves(&read(&format!("{CHART}/values.yaml"))));
 }
 
-#[tokio::test]
-async fn values_that_make_no_sense_are_refused_by_their_name() {
-    let helm_program = match find() {
-        Ok(program) => program,
-        Err(why) => skip!(why),
-    };
-    let long = "x".repeat(60);
-    let refused = [
+/// Values that make no sense, and what has to be named when they are refused.
+fn senseless() -> Vec<(Value, &'static str)> {
+    vec![
         (json!({"replicas": 0}), "/replicas"),
         (json!({"replicas": "two"}), "/replicas"),
         (json!({"replica": 2}), "'replica' not allowed"),
@@ -95,7 +90,7 @@ async fn values_that_make_no_sense_are_refused_by_their_name() {
         (json!({"image": {"repository": ""}}), "/image/repository"),
         (json!({"image": {"repository": "registry.example.com/sekuire:1"}}), "/image/repository"),
         (json!({"imagePullSecrets": ["registry"]}), "/imagePullSecrets/0"),
-        (json!({"fullnameOverride": long}), "/fullnameOverride"),
+        (json!({"fullnameOverride": "x".repeat(60)}), "/fullnameOverride"),
         (json!({"commonLabels": {"a": "not a label!"}}), "/commonLabels/a"),
         (json!({"crds": {"instal": true}}), "'instal' not allowed"),
         (json!({"secretNames": ["Git_Login"]}), "/secretNames/0"),
@@ -125,14 +120,29 @@ async fn values_that_make_no_sense_are_refused_by_their_name() {
         (json!({"securityContext": {"privileged": true}}), "/securityContext/privileged"),
         (json!({"networkPolicy": {"gitPorts": []}}), "/networkPolicy/gitPorts"),
         (json!({"networkPolicy": {"gitCidrs": ["github.com"]}}), "/networkPolicy/gitCidrs/0"),
+        (json!({"networkPolicy": {"apiServerCidrs": ["10.0.0.256/24"]}}), "/networkPolicy/apiServerCidrs/0"),
+        (json!({"networkPolicy": {"webhookCidrs": ["10.0.0.1"]}}), "/networkPolicy/webhookCidrs/0"),
         (json!({"extraArgs": ["--data-dir=/elsewhere"]}), "/extraArgs/0"),
         (json!({"extraEnv": [{"value": "nameless"}]}), "/extraEnv/0"),
         (json!({"test": {"admitted": {"model": {}}}}), "/test/namespace"),
         (json!({"test": {"namespace": "a", "refused": {"model": {}}}}), "/test/rule"),
+        (json!({"test": {"namespace": "agents"}}), "test.namespace has nothing to try"),
+        (
+            json!({"tls": {"certManager": {"enabled": true, "duration": "24h", "renewBefore": "23h60m"}}}),
+            "tls.certManager.renewBefore, 23h60m, has to be shorter than its duration, 24h",
+        ),
         (json!({"test": {"namespace": "sekuire-system"}}), "test.namespace is the namespace of the release"),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn values_that_make_no_sense_are_refused_by_their_name() {
+    let helm_program = match find() {
+        Ok(program) => program,
+        Err(why) => skip!(why),
+    };
     let folder = tempfile::tempdir().unwrap();
-    for (values, named) in refused {
+    for (values, named) in senseless() {
         let file = folder.path().join("values.json");
         fs::write(&file, values.to_string()).unwrap();
         let said = render(&helm_program, &["--values", file.to_str().unwrap()]).await.refused();
