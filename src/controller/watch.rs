@@ -128,7 +128,7 @@ fn say_failed(resource: &str, error: &kube::Error) {
     match error {
         kube::Error::Api(status) if status.code == 404 => {
             let advice = "the cluster does not know this kind, and nothing is answered without it: apply the CRDs \
-                          (`sekuire crds | kubectl apply -f -`)";
+                          (`sekuire crds | kubectl apply --server-side -f -`)";
             tracing::error!(resource, advice, "watch failed, trying again");
         }
         _ => tracing::warn!(resource, %error, "watch failed, trying again"),

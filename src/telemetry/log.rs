@@ -89,9 +89,9 @@ pub fn parse(text: &str) -> Result<EnvFilter, String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let joined = lines.collect::<Vec<_>>().join(",");
     // a mistyped level would be taken for the name of a target, and silence everything else
-    let mut plain = joined.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let mut levels = joined.split(',').map(str::trim).filter(|part| !part.is_empty()).map(level);
     if !joined.contains('[')
-        && let Some(word) = plain.find(|part| !part.contains('=') && part.parse::<LevelFilter>().is_err())
+        && let Some(word) = levels.find(|level| level.is_empty() || level.parse::<LevelFilter>().is_err())
     {
         return Err(format!("{word:?} is no level; {accepted}"));
     }
@@ -99,6 +99,11 @@ pub fn parse(text: &str) -> Result<EnvFilter, String> {
         return Err(format!("it is empty; {accepted}"));
     }
     EnvFilter::try_new(format!("{joined},{}=off", trace::TARGET)).map_err(|error| format!("{error}; {accepted}"))
+}
+
+/// The level in a directive: all of it, or what follows on `=`.
+fn level(directive: &str) -> &str {
+    directive.split_once('=').map_or(directive, |(_, level)| level.trim())
 }
 
 /// Follows a file that says what to log. Its content is compared, not its times: the kubelet swaps a symlink to a folder.
@@ -201,7 +206,7 @@ mod tests {
 
     #[test]
     fn what_is_no_filter_is_refused_with_what_is_accepted() {
-        for bad in ["inof", "", " \n", "info,sekuire_policy", "kube=loud"] {
+        for bad in ["inof", "", " \n", "info,sekuire_policy", "kube=loud", "kube=", "kube= ,info"] {
             let why = parse(bad).unwrap_err();
             assert!(why.contains("give a level"), "{bad}: {why}");
         }
