@@ -41,10 +41,14 @@ async fn main() -> ExitCode {
         cluster::skip::skipped(&format!("{why}; or name any cluster's kubeconfig in E2E_KUBECONFIG"));
         return ExitCode::SUCCESS;
     }
+    let images = folder.path().join("images");
+    std::fs::create_dir_all(&images).expect("make a folder");
+    let built = Instant::now();
+    images::build(&images).await;
+    site::took("images built", built);
     let code = match given {
         Some(kubeconfig) => {
-            images::build(folder.path()).await;
-            images::load(folder.path()).await;
+            images::load(&images).await;
             inside(folder.path(), Command::new(env::current_exe().expect("this program")), Path::new(&kubeconfig)).await
         }
         None => on_a_node(folder.path()).await,
@@ -54,11 +58,6 @@ async fn main() -> ExitCode {
 }
 
 async fn on_a_node(folder: &Path) -> bool {
-    let images = folder.join("images");
-    std::fs::create_dir_all(&images).expect("make a folder");
-    let built = Instant::now();
-    images::build(&images).await;
-    site::took("images built", built);
     let started = Instant::now();
     let node = Node::start(folder).await;
     site::took("node up: etcd, control plane, containerd, kubelet, kube-proxy", started);
