@@ -95,16 +95,9 @@ async fn freeze_of_what_is_served_is_told_of_and_ends_what_was_only_to_hold_for_
     let team = &target.team;
     let before = team.repo.head().await;
     team.synced(&before).await;
-    let ends = (Timestamp::now() + SignedDuration::from_secs(20)).to_string();
-    let dated = json!({
-        "policy_id": "policy_dated", "workspace_id": team.workspace("b"), "version": "1", "status": "active",
-        "content": {}, "expires_at": ends,
-    });
-    let last = team.commit(&[("b.json", &team.signer.sign(dated).to_string())]).await;
-    team.enforced("b", "1").await;
-    team.synced(&last).await;
     let namespace = team.namespace("b").await;
-    team.admits(&namespace, "calculator").await;
+    let (_, last) = team.enforce_for_a_time("b", 1, &namespace).await;
+    team.synced(&last).await;
 
     // an older state is served from now on
     let origin = team.repo.origin();

@@ -77,15 +77,10 @@ async fn a_key_that_runs_out_and_a_policy_that_expires_withdraw_by_the_clock_alo
     team.ready("a", "False", "KeyExpired").await;
     patch_key(&team, json!({"notAfter": null})).await;
     team.admits(&namespace, "calculator").await;
-    let document = team.signer.sign(json!({
-        "policy_id": format!("policy_{}", team.workspace("a")), "workspace_id": team.workspace("a"), "version": "4",
-        "status": "active", "content": {}, "expires_at": soon(15),
-    }));
-    team.commit(&[("a.json", &document.to_string())]).await;
-    team.enforced("a", "4").await;
+    let (version, _) = team.enforce_for_a_time("a", 4, &namespace).await;
     team.refuses(&namespace, "calculator", "policy.expired").await;
     let object = team.condition("a", "Enforced", "False", "PolicyExpired").await;
-    assert_eq!(object.spec.document["version"], "4", "the object stays");
+    assert_eq!(object.spec.document["version"], version, "the object stays");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
@@ -151,34 +152,58 @@ impl Tenant {
         self.policies().get(&object_name(&self.workspace(suffix))).await.unwrap()
     }
 
-    /// Waits until `Ready` of a workspace has this status and reason. Returns the object.
+    /// Waits until `Ready` of a workspace, as its object is now, has this status and reason. Returns the object.
     pub(crate) async fn ready(&self, suffix: &str, status: &str, reason: &str) -> WorkspacePolicy {
         self.condition(suffix, "Ready", status, reason).await
     }
 
-    /// Waits until a condition of a workspace has this status and reason. Returns the object.
+    /// Waits until a condition of a workspace, as its object is now, has this status and reason. Returns the object.
     pub(crate) async fn condition(&self, suffix: &str, type_: &str, status: &str, reason: &str) -> WorkspacePolicy {
         let name = object_name(&self.workspace(suffix));
         eventually(&format!("{type_}={status} {reason} of {name}"), async || {
             let object = self.policies().get_opt(&name).await.unwrap().ok_or("no object")?;
             let conditions = object.status.clone().unwrap_or_default().conditions;
-            let found = conditions::find(&conditions, type_).is_some_and(|c| c.status == status && c.reason == reason);
+            let generation = object.metadata.generation;
+            let found = conditions::find(&conditions, type_)
+                .is_some_and(|c| c.status == status && c.reason == reason && c.observed_generation == generation);
             if found { Ok(object) } else { Err(format!("{conditions:#?}")) }
         })
         .await
     }
 
-    /// Waits until a version is enforced and the repository is up to date with it.
+    /// Waits until a version is enforced: it is in the object and marked, and the leader decides by it.
     pub(crate) async fn enforced(&self, suffix: &str, version: &str) -> WorkspacePolicy {
         let name = object_name(&self.workspace(suffix));
         eventually(&format!("version {version} of {name} enforced"), async || {
             let object = self.policies().get_opt(&name).await.unwrap().ok_or("no object")?;
-            let status = object.status.clone().unwrap_or_default();
-            let enforced = conditions::find(&status.conditions, "Enforced").is_some_and(|c| c.status == "True");
-            let there = object.spec.document["version"] == version && enforced;
-            if there { Ok(object) } else { Err(format!("{} {status:#?}", object.spec.document["version"])) }
+            let last = || format!("{} {:#?}", object.spec.document["version"], object.status);
+            if is_enforced(&object, version) { Ok(object) } else { Err(last()) }
         })
         .await
+    }
+
+    /// Publishes a policy of a workspace that holds for a short time, and waits until it is enforced and an agent was admitted
+    /// by it. On a busy machine its time may be over before: then the next version holds for longer. Returns its version and
+    /// its commit.
+    pub(crate) async fn enforce_for_a_time(&self, suffix: &str, first: u32, namespace: &str) -> (String, String) {
+        for (version, seconds) in (first..).zip([15, 45, 135]) {
+            let ends = Timestamp::now() + SignedDuration::from_secs(seconds);
+            let workspace = self.workspace(suffix);
+            let document = self.signer.sign(json!({
+                "policy_id": format!("policy_{workspace}"), "workspace_id": workspace, "version": version.to_string(),
+                "status": "active", "content": {}, "expires_at": ends.to_string(),
+            }));
+            let commit = self.commit(&[(&format!("{suffix}.json"), &document.to_string())]).await;
+            while Timestamp::now() < ends {
+                let object = self.policies().get_opt(&object_name(&workspace)).await.unwrap();
+                let enforced = object.is_some_and(|object| is_enforced(&object, &version.to_string()));
+                if enforced && self.try_agent(namespace, "calculator").await.is_ok() {
+                    return (version.to_string(), commit);
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        panic!("no version was enforced before it had expired");
     }
 
     /// Waits until the status of the repository says so.
@@ -247,6 +272,15 @@ impl Tenant {
         })
         .await
     }
+}
+
+/// Whether the object holds this version and says that it is enforced. The object is written first, its status last: one of
+/// the version before says nothing of this one.
+fn is_enforced(object: &WorkspacePolicy, version: &str) -> bool {
+    let conditions = object.status.as_ref().map(|status| &*status.conditions).unwrap_or_default();
+    let enforced = conditions::find(conditions, "Enforced");
+    let now = enforced.filter(|condition| condition.observed_generation == object.metadata.generation);
+    object.spec.document["version"] == version && now.is_some_and(|condition| condition.status == "True")
 }
 
 /// Asks until the answer is `Ok`; after a minute the last one ends the test.
