@@ -289,12 +289,18 @@ async fn git_sha1_other_content_under_a_known_name_is_not_read_and_would_not_ver
     let root = team.repo.origin().parent().unwrap().to_owned();
     let server = Server::start(&root).await;
     let before = team.repo.git_in(&team.repo.origin(), &["rev-parse", "main"], &[]).await.ok();
+    let origin = team.repo.origin();
+    let stand = async |commit: &str| {
+        drop(team.repo.git_in(&origin, &["update-ref", "refs/heads/main", commit], &[]).await.ok());
+    };
     for url in [team.repo.url(), server.url("origin.git")] {
-        team.repo.git_in(&team.repo.origin(), &["update-ref", "refs/heads/main", before.trim()], &[]).await.ok();
+        stand(before.trim()).await;
         team.watch_repository(json!({"url": url})).await;
         team.synced(before.trim()).await;
-        team.repo.push().await;
+        // its objects arrive under another name, so that no look finds the genuine one before it is exchanged
+        team.repo.git(["push", "--quiet", "--force", "origin", "HEAD:refs/heads/staged"]).await;
         exchange(&forged);
+        stand(&reviewed).await;
         team.repository_fails("GitOperationFailed").await;
         target.unchanged().await;
     }
