@@ -145,7 +145,7 @@ async fn errors_swallowed_none_that_a_source_or_a_key_makes_opens_anything() {
 }
 
 impl Tenant {
-    async fn ready_again(&self) {
+    pub(super) async fn ready_again(&self) {
         let ready = |status: &sekuire_policy::api::PolicyRepositoryStatus| {
             conditions::find(&status.conditions, "Ready").is_some_and(|ready| ready.status == "True")
         };

@@ -81,7 +81,8 @@ async fn traversal_and_symlinks_lead_to_no_document_that_is_not_below_the_path()
         target.unchanged().await;
         let head = repo.head().await;
         repo.git_in(&repo.origin(), &["update-ref", "refs/heads/main", &head], &[]).await.ok();
-        target.team.synced(&head).await;
+        // nothing else was ever applied: only this tells that the next refusal is that of the next name
+        target.team.ready_again().await;
     }
 }
 

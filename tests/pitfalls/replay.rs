@@ -78,7 +78,12 @@ async fn force_push_of_another_history_is_not_followed_not_even_to_a_newer_versi
     }
     // taken back to what was enforced before: older, and genuine
     team.repo.reset(&format!("{before}~1")).await;
-    team.repository_fails("HistoryRewritten").await;
+    let older = team.repo.head().await;
+    eventually("taken back", async || {
+        let message = team.repository_fails("HistoryRewritten").await;
+        if message.contains(&format!("commit {older} ")) { Ok(()) } else { Err(message) }
+    })
+    .await;
     target.unchanged().await;
     // the history goes on from where it was
     team.repo.git(["reset", "--quiet", "--hard", &before]).await;
