@@ -5,6 +5,7 @@ use kube::{Client, Config, client::Body};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, User};
+use crate::resilience::support::until;
 
 /// Name of the policy that protects the labels, and of its binding.
 pub(super) const LABELS: &str = "sekuire-policy-controller-labels";
@@ -53,6 +54,15 @@ pub(super) async fn allow_everything(cluster: &Cluster) {
     let user = format!("--user={CONTROLLER}");
     let args = ["create", "clusterrolebinding", "all", "--clusterrole=cluster-admin", &groups[0], &groups[1], &user];
     cluster.kubectl(args).await.ok();
+    // RBAC is read from a watch of the API server's own; until it has brought this, others are refused for another reason
+    for who in [&["pia", "--as-group", PLATFORM][..], &["otto", "--as-group", OTHERS], &[CONTROLLER]] {
+        until("RBAC has heard of the binding", async || {
+            let args = [&["auth", "can-i", "*", "*", "--as"], who].concat();
+            let ran = cluster.kubectl_as(User::ADMIN, &args, "").await;
+            if ran.succeeded() { Ok(()) } else { Err(ran) }
+        })
+        .await;
+    }
 }
 
 /// A client of a user in a group.
