@@ -73,6 +73,7 @@ async fn what_is_restored_is_enforced_again_with_its_marks_and_nothing_older_is_
         }
     })
     .await;
+    site.at_rest().await; // it has looked at the old commit by now, and more than once
     let policy = site.policies().get("ws-a").await.unwrap();
     let ledger = site.ledgers().get("ws-a").await.unwrap();
     assert_eq!(policy.spec.document["version"], "2");
