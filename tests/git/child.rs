@@ -23,7 +23,7 @@ fn children(data: &Path) -> Vec<Pid> {
 
 /// Waits until the only child of a data directory runs.
 async fn child(data: &Path) -> Pid {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let [pid] = children(data)[..] {
             return pid;
@@ -34,7 +34,7 @@ async fn child(data: &Path) -> Pid {
 }
 
 async fn gone(data: &Path) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !children(data).is_empty() {
         assert!(Instant::now() < deadline, "the child still runs");
         tokio::time::sleep(Duration::from_millis(5)).await;

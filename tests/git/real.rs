@@ -43,7 +43,7 @@ fn folder() -> TempDir {
 
 /// Waits until something listens.
 fn wait(what: &str, log: &Path, listens: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !listens() {
         assert!(Instant::now() < deadline, "{what} does not start: {}", fs::read_to_string(log).unwrap_or_default());
         std::thread::sleep(Duration::from_millis(10));

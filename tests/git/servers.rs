@@ -9,6 +9,9 @@ use super::support::{Fixture, Repository, refused};
 
 const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGjzT0bUWCzDpaFMUWAGyEE3RHl/JAjVGpu8oqzL5GPK";
 
+/// Within which a fetch that may take two seconds has ended, on a busy machine too. Otherwise it would take half a minute.
+const SOON: Duration = Duration::from_secs(25);
+
 fn with_file(fixture: &Fixture, name: &str) -> Repository {
     let repository = fixture.repository(name);
     repository.commit_file("policies/a.json", "{}");
@@ -203,7 +206,7 @@ async fn a_server_that_falls_silent_is_given_up_and_the_next_repository_works() 
     request.timeout = Duration::from_secs(2);
     let start = Instant::now();
     refused(fixture.git.snapshot(&request).await, "GitOperationFailed", "");
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < SOON);
     works(&fixture).await;
 }
 
@@ -220,7 +223,7 @@ async fn a_silent_ssh_or_tls_server_is_killed_when_the_time_is_over() {
         request.timeout = Duration::from_secs(2);
         let start = Instant::now();
         refused(fixture.git.snapshot(&request).await, "GitOperationFailed", "");
-        assert!(start.elapsed() < Duration::from_secs(10));
+        assert!(start.elapsed() < SOON);
     }
     works(&fixture).await;
 }
@@ -265,7 +268,7 @@ async fn a_server_that_sends_a_byte_at_a_time_is_killed_when_the_time_is_over() 
     request.timeout = Duration::from_secs(2);
     let start = Instant::now();
     refused(fixture.git.snapshot(&request).await, "GitOperationFailed", "gave up after 2s");
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < SOON);
     works(&fixture).await;
 }
 
