@@ -12,8 +12,10 @@ use crate::cluster::{Controller, ControllerOptions};
 
 /// The lines of our own program; each has to be an object.
 fn lines(controller: &Controller) -> Vec<Value> {
-    let lines = controller.log();
-    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|e| panic!("{e}: {line}")));
+    let log = controller.log();
+    // the last one may be on its way into the file
+    let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+    let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|e| panic!("{e}: {line}")));
     lines.filter(|line| line["target"].as_str().is_some_and(|target| target.starts_with("sekuire"))).collect()
 }
 
