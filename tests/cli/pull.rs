@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::support::{Desk, Ended, JSON};
 use crate::cluster::GitRepo;
+use crate::cluster::ports::Port;
 use crate::cluster::skip::skip;
 use crate::git::server::tls;
 
@@ -205,8 +206,8 @@ fn a_backend_that_does_not_answer_is_waited_for_only_so_long() {
         assert!(ended.err.contains(&format!("waiting for {} ...", server.url())), "{}", ended.err);
         assert!(ended.err.contains("within 2 s"), "{}", ended.err);
     }
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let ended = pull(&desk, &["--backend", &format!("http://127.0.0.1:{closed}")]);
+    let closed = Port::reserve(); // nobody else gets it meanwhile
+    let ended = pull(&desk, &["--backend", &format!("http://127.0.0.1:{}", closed.number())]);
     assert_eq!(ended.code, 3);
     assert!(ended.err.contains("see that it can be reached"), "{}", ended.err);
 }

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 
 use super::support::{World, eventually};
 use crate::admission::world::{compliant, review};
+use crate::cluster::ports::Port;
 use crate::cluster::{Controller, ControllerOptions};
 
 /// A collector: OTLP over HTTP, as protobuf.
@@ -190,11 +191,10 @@ async fn a_look_is_traced_from_the_fetch_to_what_was_written() {
 async fn a_collector_that_is_down_or_hangs_loses_spans_and_nothing_else() {
     let world = World::new("down").await;
     let hangs = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let refuses = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap()
-    };
-    for (replica, address) in [("a", refuses), ("b", hangs.local_addr().unwrap())] {
+    let refuses = Port::reserve(); // nobody else gets it meanwhile
+    for (replica, address) in
+        [("a", format!("127.0.0.1:{}", refuses.number())), ("b", hangs.local_addr().unwrap().to_string())]
+    {
         let options = named(replica, &format!("http://{address}")).env("OTEL_EXPORTER_OTLP_TIMEOUT", "500");
         let mut controller = world.controller(options).await;
         eventually("it says so", async || {
