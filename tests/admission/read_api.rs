@@ -217,7 +217,9 @@ async fn a_large_document_arrives_whole_and_its_head_alone_when_asked_so() {
 
 #[tokio::test]
 async fn readers_that_do_not_read_have_others_come_again_at_once_and_are_cut() {
-    let limits = Limits { lifetime: Some(Duration::from_secs(6)), ..Limits::brief(Duration::ZERO) };
+    // long enough for all of them to ask on a busy machine
+    let lifetime = Duration::from_secs(12);
+    let limits = Limits { lifetime: Some(lifetime), ..Limits::brief(Duration::ZERO) };
     let api = Api::start(large(), limits).await;
     let mut stuck = Vec::new();
     while stuck.len() < 64 {
@@ -236,9 +238,9 @@ async fn readers_that_do_not_read_have_others_come_again_at_once_and_are_cut() {
         (StatusCode::SERVICE_UNAVAILABLE, &"1".parse().unwrap())
     );
     assert_eq!(answer.json()["message"], "too many documents are being sent; try again");
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < lifetime / 2, "{:?}", start.elapsed());
     // they hold on, and are cut
-    let deadline = start + Duration::from_secs(30);
+    let deadline = start + Duration::from_secs(60);
     while api.open("http/1.1").await.get(PATH).await.unwrap().status != StatusCode::OK {
         assert!(Instant::now() < deadline, "still too many");
         tokio::time::sleep(Duration::from_millis(100)).await;

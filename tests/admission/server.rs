@@ -237,19 +237,20 @@ async fn a_request_that_waits_holds_up_no_other_of_its_connection() {
 
 #[tokio::test]
 async fn whoever_connects_and_does_not_ask_is_dropped() {
-    let limits = Limits { first_request: Duration::from_millis(300), ..Limits::default() };
+    // long enough for a handshake on a busy machine
+    let limits = Limits { first_request: Duration::from_secs(3), ..Limits::default() };
     let server = Server::start(limits).await;
     let mut asking = server.http1().await;
     asking.get("/healthz").await.unwrap();
     // no TLS
-    let mut silent = TcpStream::connect(server.address).await.unwrap();
-    assert_eq!(silent.read(&mut [0; 16]).await.unwrap_or(0), 0);
+    let mut stranger = TcpStream::connect(server.address).await.unwrap();
     // TLS, and no request
     let mut silent = handshake(server.address, NAME, server.config("http/1.1")).await.unwrap();
-    assert_eq!(silent.read(&mut [0; 16]).await.unwrap_or(0), 0);
     // a head that never ends
     let mut slow = handshake(server.address, NAME, server.config("http/1.1")).await.unwrap();
     slow.write_all(b"POST /validate HTTP/1.1\r\nhost: w").await.unwrap();
+    assert_eq!(stranger.read(&mut [0; 16]).await.unwrap_or(0), 0);
+    assert_eq!(silent.read(&mut [0; 16]).await.unwrap_or(0), 0);
     assert_eq!(slow.read(&mut [0; 16]).await.unwrap_or(0), 0);
     // one that has asked is kept
     asking.get("/healthz").await.unwrap();
@@ -290,7 +291,8 @@ async fn connections_over_the_limit_wait_until_one_ends() {
 
 #[tokio::test]
 async fn on_the_signal_it_is_unready_and_still_answers_and_then_ends_what_is_in_flight() {
-    let limits = Limits { shutdown_delay: Duration::from_millis(700), ..Limits::default() };
+    // long enough for three requests on a busy machine
+    let limits = Limits { shutdown_delay: Duration::from_secs(4), ..Limits::default() };
     let server = Server::start(limits).await;
     let (mut idle, mut one, mut two) = (server.http1().await, server.http1().await, server.http2().await);
     idle.get("/healthz").await.unwrap();

@@ -1,7 +1,7 @@
 //! Verdicts of the webhook, over its real server and index.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use sekuire_policy::admission::routes::Handler as _;
@@ -96,7 +96,22 @@ async fn a_label_that_arrives_a_moment_later_is_waited_for() {
 #[tokio::test]
 async fn a_flood_into_a_namespace_without_label_is_not_waited_for_and_holds_up_nobody() {
     let index = world::index(1);
-    let webhook = Arc::new(Webhook::new(index));
+    for _ in 0..20 {
+        let start = Instant::now();
+        let (at_once, waiting) = flood(&index).await;
+        // those who wait do so for a second: a machine that takes longer for all the others shows nothing
+        if start.elapsed() < Duration::from_millis(900) {
+            assert_eq!((at_once, waiting), (136, 64));
+            return;
+        }
+    }
+    panic!("no flood was over within a second");
+}
+
+/// How many of 200 requests into a namespace that nobody knows are answered at once, and how many still wait when one into
+/// another namespace has been answered.
+async fn flood(index: &Arc<PolicyIndex>) -> (usize, usize) {
+    let webhook = Arc::new(Webhook::new(index.clone()));
     let mut flood = JoinSet::new();
     for _ in 0..200 {
         let webhook = webhook.clone();
@@ -106,16 +121,17 @@ async fn a_flood_into_a_namespace_without_label_is_not_waited_for_and_holds_up_n
     while let Some(answer) = flood.join_next().await {
         let body = String::from_utf8(answer.unwrap().body.to_vec()).unwrap();
         assert!(body.contains("workspace.unbound"), "{body}");
-        at_once += usize::from(body.contains("too many others"));
+        if !body.contains("too many others") {
+            break;
+        }
+        at_once += 1;
         if at_once == 136 {
-            // the other 64 still wait
             let answer = webhook.validate(world::review("team-0", &world::compliant()).into()).await;
             assert!(answer.body.windows(14).any(|window| window == b"\"allowed\":true"));
-            assert_eq!(flood.len(), 64);
-            return;
+            break;
         }
     }
-    panic!("{at_once} of 200 were answered at once");
+    (at_once, flood.len())
 }
 
 #[tokio::test]
