@@ -54,7 +54,7 @@ async fn traversal_and_symlinks_lead_to_no_document_that_is_not_below_the_path()
     let blob = repo.git(["rev-parse", "HEAD:outside/a.json"]).await;
     let id = blob.trim().as_bytes().chunks(2).map(|hex| u8::from_str_radix(std::str::from_utf8(hex).unwrap(), 16));
     let id: Vec<u8> = id.map(Result::unwrap).collect();
-    for name in ["..", "../policies.json", ".git"] {
+    for (name, refused) in [("..", true), ("../policies.json", true), (".git", false)] {
         let entry = [b"100644 ", name.as_bytes(), b"\0", &id].concat();
         let tree = git(&target, &["hash-object", "-t", "tree", "-w", "--literally", "--stdin"], &entry).await;
         let root = git(&target, &["mktree"], format!("040000 tree {tree}\tpolicies\n").as_bytes()).await;
@@ -64,6 +64,12 @@ async fn traversal_and_symlinks_lead_to_no_document_that_is_not_below_the_path()
         let work = repo.work().join(".git/objects").display().to_string();
         run_in(&target, "cp", &["-r", &format!("{work}/."), &format!("{origin}/objects/")]).await;
         repo.git_in(&repo.origin(), &["update-ref", "refs/heads/main", &commit], &[]).await.ok();
+        if !refused {
+            // nothing is checked out, so that it is a file like any other, and no document by its name
+            assert_eq!(target.team.synced(&commit).await.documents.unwrap().total, 0);
+            target.unchanged().await;
+            break; // it was applied: the branch cannot go back
+        }
         let revision = format!("main@sha1:{commit}");
         let status = target
             .team
