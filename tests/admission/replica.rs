@@ -23,7 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Stands for the time in which API servers hear of a new bundle; the one here takes a few milliseconds, or seconds on a
 /// busy machine.
-pub(super) const SETTLE: Duration = Duration::from_secs(10);
+pub(super) const SETTLE: Duration = Duration::from_secs(5);
 pub(super) const SECRET: &str = "webhook-certificate";
 
 /// Whether a replica leads: as told.
