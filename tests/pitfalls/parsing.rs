@@ -49,20 +49,24 @@ async fn traversal_and_symlinks_lead_to_no_document_that_is_not_below_the_path()
     let status = target.team.synced(&commit).await;
     assert_eq!(status.documents.unwrap().total, 0);
     target.unchanged().await;
+    names_that_no_file_can_have(&target).await;
+}
 
-    // names that no file can have, as somebody writes them who does without Git's help
+/// As somebody writes them who does without Git's help.
+async fn names_that_no_file_can_have(target: &Target) {
+    let repo = &target.team.repo;
     let blob = repo.git(["rev-parse", "HEAD:outside/a.json"]).await;
     let id = blob.trim().as_bytes().chunks(2).map(|hex| u8::from_str_radix(std::str::from_utf8(hex).unwrap(), 16));
     let id: Vec<u8> = id.map(Result::unwrap).collect();
     for (name, refused) in [("..", true), ("../policies.json", true), (".git", false)] {
         let entry = [b"100644 ", name.as_bytes(), b"\0", &id].concat();
-        let tree = git(&target, &["hash-object", "-t", "tree", "-w", "--literally", "--stdin"], &entry).await;
-        let root = git(&target, &["mktree"], format!("040000 tree {tree}\tpolicies\n").as_bytes()).await;
-        let commit = git(&target, &["commit-tree", &root, "-p", "HEAD"], b"bad").await;
+        let tree = git(target, &["hash-object", "-t", "tree", "-w", "--literally", "--stdin"], &entry).await;
+        let root = git(target, &["mktree"], format!("040000 tree {tree}\tpolicies\n").as_bytes()).await;
+        let commit = git(target, &["commit-tree", &root, "-p", "HEAD"], b"bad").await;
         // pushed by copying: `git push` would refuse to send it
         let origin = repo.origin().display().to_string();
         let work = repo.work().join(".git/objects").display().to_string();
-        run_in(&target, "cp", &["-r", &format!("{work}/."), &format!("{origin}/objects/")]).await;
+        run_in(target, "cp", &["-r", &format!("{work}/."), &format!("{origin}/objects/")]).await;
         repo.git_in(&repo.origin(), &["update-ref", "refs/heads/main", &commit], &[]).await.ok();
         if !refused {
             // nothing is checked out, so that it is a file like any other, and no document by its name

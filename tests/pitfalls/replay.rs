@@ -213,10 +213,7 @@ async fn toctou_what_was_verified_is_what_is_read_also_when_the_branch_moves_in_
     team.repo.write("policies/a.json", target.permissive("4").to_string());
     let swapped = team.repo.commit("not signed").await;
     let origin = team.repo.origin();
-    let stand = async |commit: &str| {
-        drop(team.repo.git_in(&origin, &["update-ref", "refs/heads/main", commit], &[]).await.ok());
-    };
-    stand(&named).await;
+    stand(team, &named).await;
     server.behave(Manner::MovesMain(origin.clone(), swapped.clone()));
     team.annotate_repository("sekuire.ai/requestedAt", "fourth").await;
     team.synced(&named).await;
@@ -247,6 +244,12 @@ const COLLIDING: [&str; 2] = [
 
 async fn sha1(bytes: &[u8]) -> String {
     run(Command::new("sha1sum"), bytes).await.ok()[..40].to_owned()
+}
+
+/// Has the branch stand at a commit that is there.
+async fn stand(team: &Tenant, commit: &str) {
+    let origin = team.repo.origin();
+    drop(team.repo.git_in(&origin, &["update-ref", "refs/heads/main", commit], &[]).await.ok());
 }
 
 #[tokio::test]
@@ -294,18 +297,14 @@ async fn git_sha1_other_content_under_a_known_name_is_not_read_and_would_not_ver
     let root = team.repo.origin().parent().unwrap().to_owned();
     let server = Server::start(&root).await;
     let before = team.repo.git_in(&team.repo.origin(), &["rev-parse", "main"], &[]).await.ok();
-    let origin = team.repo.origin();
-    let stand = async |commit: &str| {
-        drop(team.repo.git_in(&origin, &["update-ref", "refs/heads/main", commit], &[]).await.ok());
-    };
     for url in [team.repo.url(), server.url("origin.git")] {
-        stand(before.trim()).await;
+        stand(team, before.trim()).await;
         team.watch_repository(json!({"url": url})).await;
         team.synced(before.trim()).await;
         // its objects arrive under another name, so that no look finds the genuine one before it is exchanged
         team.repo.git(["push", "--quiet", "--force", "origin", "HEAD:refs/heads/staged"]).await;
         exchange(&forged);
-        stand(&reviewed).await;
+        stand(team, &reviewed).await;
         team.repository_fails("GitOperationFailed").await;
         target.unchanged().await;
     }
