@@ -180,7 +180,7 @@ async fn without_the_kind_a_replica_is_not_ready_and_says_what_to_apply() {
     let mut controller = ControllerOptions::new("old").spawn(&cluster).await;
     eventually("the log says what to apply", async || {
         let log = controller.log();
-        if log.contains("signingthresholds") && log.contains("sekuire crds | kubectl apply -f -") {
+        if log.contains("signingthresholds") && log.contains("sekuire crds | kubectl apply --server-side -f -") {
             Ok(())
         } else {
             Err(log)
