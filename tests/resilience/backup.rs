@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     probes::{direct, review},
-    support::{DENIED, Site, agent, dry_run, until},
+    support::{DENIED, Site, agent, dry_run, logged, until},
 };
 use crate::cluster::{Cluster, ControllerOptions};
 
@@ -112,7 +112,7 @@ async fn replicas_that_run_while_the_cluster_is_restored_from_an_old_backup_keep
     }
     let older = "cluster is in an older state, as after a restore: everything was listed again";
     for replica in [&a, &b] {
-        until(older, async || if replica.log().contains(older) { Ok(()) } else { Err(replica.log()) }).await;
+        logged(replica, older).await;
     }
     // and changes arrive as before
     site.commit([&site.document(WORKSPACE, "3", &[DENIED])]).await;

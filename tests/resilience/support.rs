@@ -27,7 +27,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::cluster::{Cluster, ClusterOptions, GitRepo, Signer, controller::NAMESPACE, server::CRDS};
+use crate::cluster::{Cluster, ClusterOptions, Controller, GitRepo, Signer, controller::NAMESPACE, server::CRDS};
 
 /// The tool that is denied wherever one is.
 pub(crate) const DENIED: &str = "shell";
@@ -246,6 +246,15 @@ pub(crate) async fn until<F: Future<Output = Result<(), E>>, E: Debug>(what: &st
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}: {why:?}");
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
+}
+
+/// Waits until a controller has written these words into its log.
+pub(crate) async fn logged(controller: &Controller, words: &str) {
+    until(&format!("the log says {words}"), async || {
+        let log = controller.log();
+        if log.contains(words) { Ok(()) } else { Err(log) }
+    })
+    .await;
 }
 
 /// Random numbers whose seed is printed, and is taken from `SEKUIRE_SEED` where that is set.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::support::{OTHERS, ask, client_as};
 use crate::cluster::{Cluster, Controller, ControllerOptions, Ran, User, controller::sekuire};
-use crate::resilience::support::{DENIED, Site, agent, dry_run, until};
+use crate::resilience::support::{DENIED, Site, agent, dry_run, logged, until};
 
 const KIND: &str = "validatingwebhookconfiguration";
 
@@ -65,14 +65,6 @@ async fn becomes(site: &Site, policy: &str, open: bool) {
     .await;
 }
 
-async fn said(controller: &Controller, words: &str) {
-    until(&format!("the log says {words}"), async || {
-        let log = controller.log();
-        if log.contains(words) { Ok(()) } else { Err(log) }
-    })
-    .await;
-}
-
 async fn event(site: &Site, reason: &str) {
     until(&format!("an Event {reason}"), async || {
         if site.events(CONFIGURATION_NAME, reason).await > 0 { Ok(()) } else { Err("none") }
@@ -91,13 +83,13 @@ async fn one_command_opens_it_for_all_replicas_loudly_and_another_closes_it() {
     becomes(&site, "Ignore", true).await;
     event(&site, "BreakGlassOpened").await;
     for replica in [&one, &two] {
-        said(replica, "break glass is open: nothing is enforced").await;
+        logged(replica, "break glass is open: nothing is enforced").await;
     }
     let manifest = serde_json::to_string(&agent(&namespace, "bad", &[DENIED])).unwrap();
     let made = site.cluster.kubectl_as(User::ADMIN, &["create", "-f", "-"], &manifest).await;
     assert!(made.succeeded() && made.stderr.contains("Warning: admitted, as break glass is open until"), "{made}");
     assert!(made.stderr.contains(": INC-123 payments") && made.stderr.contains("[tool.blocked]"), "{made}");
-    said(&one, "mode=\"break-glass\"").await;
+    logged(&one, "mode=\"break-glass\"").await;
     // no workspace, no policy: admitted too, as is what this version cannot read
     let bare = site.cluster.namespace("bare").await;
     until("an unbound one is admitted", async || {
@@ -121,7 +113,7 @@ async fn one_command_opens_it_for_all_replicas_loudly_and_another_closes_it() {
     break_glass(&site.cluster, &["close"]).await.ok();
     becomes(&site, "Fail", false).await;
     event(&site, "BreakGlassClosed").await;
-    said(&two, "break glass is closed").await;
+    logged(&two, "break glass is closed").await;
 }
 
 fn webhook(policy: &str) -> String {
@@ -177,7 +169,7 @@ async fn what_has_no_end_or_a_far_one_is_not_obeyed_and_taken_away_with_an_event
         assert!(why.contains("tool.blocked"), "{value}: {why}");
     }
     event(&site, "BreakGlassRefused").await;
-    said(&one, "webhook configuration brought up to date").await;
+    logged(&one, "webhook configuration brought up to date").await;
     // closed with kubectl, by the annotation alone
     let soon = (Timestamp::now() + Duration::from_secs(600)).to_string();
     let open = format!("{BREAK_GLASS}={soon} INC-2");

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::support::{LABELS, allow_everything, protect_labels};
-use crate::cluster::{Cluster, Controller, ControllerOptions, Ran, User, controller::sekuire};
-use crate::resilience::support::{DENIED, Site, agent, until};
+use crate::cluster::{Cluster, ControllerOptions, Ran, User, controller::sekuire};
+use crate::resilience::support::{DENIED, Site, agent, logged, until};
 
 const LABEL: &str = "sekuire.ai/enforcement";
 
@@ -120,14 +120,6 @@ async fn refused(site: &Site, namespace: &str, words: &str) {
     until(&format!("it is refused: {words}"), async || {
         let ran = kubectl_dry(site, namespace).await;
         if !ran.succeeded() && ran.stderr.contains(words) { Ok(()) } else { Err(ran) }
-    })
-    .await;
-}
-
-async fn logged(controller: &Controller, words: &str) {
-    until(words, async || {
-        let log = controller.log();
-        if log.contains(words) { Ok(()) } else { Err(log) }
     })
     .await;
 }

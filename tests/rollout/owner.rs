@@ -8,7 +8,7 @@ use sekuire_policy::admission::registration::CONFIGURATION_NAME;
 use serde_json::json;
 
 use crate::cluster::{Cluster, ControllerOptions, programs::has_controller_manager, skip::skip};
-use crate::resilience::support::until;
+use crate::resilience::support::{logged, until};
 
 const ROLE: &str = "sekuire-policy-controller";
 
@@ -48,11 +48,7 @@ async fn what_the_controller_made_goes_with_its_owner_and_is_not_made_again() {
     cluster.kubectl(["delete", "clusterrole", ROLE]).await.ok();
     until("it is gone", async || api.get_opt(CONFIGURATION_NAME).await.unwrap().map_or(Ok(()), |_| Err("still there")))
         .await;
-    until("the log says why none is made", async || {
-        let log = controller.log();
-        if log.contains("its owner is gone") { Ok(()) } else { Err(log) }
-    })
-    .await;
+    logged(&controller, "its owner is gone").await;
     let end = Instant::now() + Duration::from_secs(7);
     while Instant::now() < end {
         assert!(api.get_opt(CONFIGURATION_NAME).await.unwrap().is_none(), "made although nobody owns it");
