@@ -150,6 +150,10 @@ async fn what_is_no_repository_or_cannot_be_reached_says_so() {
         gone.url = url;
         let error = refused(fixture.git.snapshot(&gone).await, "GitOperationFailed", "cannot reach");
         assert!(!error.permanent());
+        // advice that fits: a path is not looked up in DNS
+        let said = error.to_string();
+        assert_eq!(said.contains("DNS"), gone.url.contains("host.invalid"), "{said}");
+        assert_eq!(said.contains("this machine"), gone.url.starts_with("file:"), "{said}");
     }
     works(&fixture).await;
 }

@@ -186,7 +186,8 @@ fn explain(what: &str, error: &git2::Error) -> GitError {
              and add the new one"
         }
         text if text.contains("timed out") => "the server is too slow, or something on the way drops the connection",
-        text if text.contains("resolve") => "look at the name of the host, and at DNS",
+        text if text.contains("resolve address") => "look at the name of the host, and at DNS",
+        text if text.contains("resolve path") => "look at the path: it is one of this machine, and of a repository",
         _ => return describe(what, error),
     };
     match describe(what, error) {
