@@ -266,12 +266,12 @@ impl Keeper {
         let authority = self.bundle.borrow_and_update().clone();
         let setting = Setting::of(seen.as_ref().and_then(|seen| seen.metadata.annotations.as_ref()), Timestamp::now());
         let was_open = matches!(self.glass, Setting::Open(_));
-        self.tell(seen.as_ref(), setting.clone()).await;
         let known = Known { ever: self.known, agreed: self.agreed.as_ref(), glass: &setting, was_open };
         let plan = plan(&self.registration, seen.as_ref(), authority.as_deref(), &known);
         let (written, change) = match plan {
             Plan::Keep => {
                 self.agreed = Some(authority);
+                self.tell(seen.as_ref(), setting).await;
                 return Ok(false);
             }
             Plan::Create(mut object, change) => {
@@ -284,8 +284,10 @@ impl Keeper {
             }
         };
         self.agreed = Some(authority);
+        self.saw(Some(written.clone()));
+        // only now: what stops or begins enforcement waits for no Event
+        self.tell(seen.as_ref(), setting).await;
         self.report(&written, &change).await;
-        self.saw(Some(written));
         Ok(true)
     }
 
