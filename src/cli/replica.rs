@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use kube::Client;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::cluster;
@@ -250,8 +250,20 @@ async fn serve(
         server::serve_plain(listener, telemetry::Exposition::new(sources), limits, shutdown.clone()).await;
         Ok(())
     };
-    tokio::try_join!(webhook, read_api, receiver, metrics)?;
-    Ok(())
+    tokio::select! {
+        served = async { tokio::try_join!(webhook, read_api, receiver, metrics) } => Ok(served.map(drop)?),
+        ended = ends_too_soon(&mut tasks, &shutdown) => bail!("a task that runs until the end has ended: {ended:?}"),
+    }
+}
+
+/// How a task ended that should run until `shutdown`: a replica that no longer renews its certificate, or puts the webhook
+/// configuration back, is to be started again.
+async fn ends_too_soon(tasks: &mut JoinSet<()>, shutdown: &CancellationToken) -> Option<Result<(), JoinError>> {
+    let ended = tasks.join_next().await;
+    if shutdown.is_cancelled() {
+        std::future::pending::<()>().await;
+    }
+    ended
 }
 
 /// Keeps the serving certificate true, from where it comes.
