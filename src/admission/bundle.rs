@@ -37,13 +37,21 @@ pub(super) fn certificates(text: &str, now: Timestamp) -> Vec<CertificateDer<'st
     read.collect()
 }
 
-/// When the last of the certificates of a bundle ends that are valid at `now`.
-pub(super) fn end(text: &str, now: Timestamp) -> Option<Timestamp> {
-    let ends = certificates(text, now).into_iter().filter_map(|certificate| {
+/// When a certificate begins and ends to be valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) start: Timestamp,
+    pub(crate) end: Timestamp,
+}
+
+/// The life of the certificate that ends last, of those of a bundle that are valid at `now`.
+pub(super) fn last(text: &str, now: Timestamp) -> Option<Life> {
+    let lives = certificates(text, now).into_iter().filter_map(|certificate| {
         let (_, certificate) = X509Certificate::from_der(&certificate).ok()?;
-        Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+        let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
+        Some(Life { start: time(certificate.validity().not_before)?, end: time(certificate.validity().not_after)? })
     });
-    ends.max()
+    lives.max_by_key(|life| life.end)
 }
 
 fn blocks(text: &str) -> impl Iterator<Item = &str> {

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::bundle;
+pub(crate) use super::bundle::Life;
 pub use super::files::{Files, follow as follow_files};
 use super::pair::{self, Names, Pair};
 pub use super::pair::{Made, PairFault, make};
@@ -72,11 +73,11 @@ impl Certificates {
         self.bundle.subscribe()
     }
 
-    /// When what is served ends, and the last of the authorities that are to be published.
-    pub(crate) fn ends(&self, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
-        let leaf = self.current().as_ref().map(|pair| pair.not_after());
+    /// When what is served begins and ends, and the last of the authorities that are to be published.
+    pub(crate) fn lives(&self, now: Timestamp) -> (Option<Life>, Option<Life>) {
+        let leaf = self.current().as_ref().map(|pair| pair.life());
         let authorities = self.bundle.borrow().clone();
-        (leaf, authorities.and_then(|authorities| bundle::end(&authorities, now)))
+        (leaf, authorities.and_then(|authorities| bundle::last(&authorities, now)))
     }
 
     /// Says what the webhook configuration carries as `caBundle`. Same bundle, same time: only a change counts.
@@ -137,10 +138,15 @@ impl Certificates {
         }
     }
 
+    /// Whether what is published vouches for `pair`; `None`: nothing is, as far as is known here.
+    pub(super) fn vouched_for(&self, pair: &Pair, now: Timestamp) -> Option<bool> {
+        let published = self.published.borrow();
+        published.as_ref().map(|published| pair.trusted_by(&published.bundle, &self.names, now).is_ok())
+    }
+
     /// Whether API servers trust `pair`, as far as is known here: what nobody has published is trusted by nobody.
     fn trusted_now(&self, pair: &Pair, now: Timestamp) -> bool {
-        let published = self.published.borrow();
-        published.as_ref().is_some_and(|published| pair.trusted_by(&published.bundle, &self.names, now).is_ok())
+        self.vouched_for(pair, now) == Some(true)
     }
 
     fn current(&self) -> std::sync::MutexGuard<'_, Option<Arc<Pair>>> {

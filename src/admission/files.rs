@@ -19,6 +19,9 @@ use super::pair::{Pair, PairFault};
 pub(super) const POLL: Duration = Duration::from_secs(2);
 /// For which a former authority stays published: other replicas may be given the new files later than this one.
 const FORMER: Duration = Duration::from_secs(600);
+/// For which the first certificate is held back that no published authority vouches for: the replica that publishes may be
+/// given the new files a minute or two after this one.
+const HOLD: Duration = Duration::from_secs(180);
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The files.
@@ -50,7 +53,17 @@ struct Content {
 
 /// Serves what is in the files, and publishes their authority, until `shutdown`.
 pub async fn follow(files: Files, certificates: Arc<Certificates>, shutdown: CancellationToken) {
-    let follower = Follower { files, certificates, content: None, pair: None, former: None, fault: None };
+    let follower = Follower {
+        files,
+        certificates,
+        content: None,
+        pair: None,
+        former: None,
+        found: None,
+        started: Instant::now(),
+        waits: false,
+        fault: None,
+    };
     shutdown.run_until_cancelled(follower.run()).await;
 }
 
@@ -60,6 +73,10 @@ struct Follower {
     content: Option<Content>,
     pair: Option<Arc<Pair>>,
     former: Option<(String, Instant)>,
+    /// What was published when this replica began: by a leader whose files, or whose Secret, vouch for what the others serve.
+    found: Option<String>,
+    started: Instant,
+    waits: bool,
     /// What was logged last, so that it is not again every two seconds.
     fault: Option<String>,
 }
@@ -124,13 +141,34 @@ impl Follower {
         if self.former.as_ref().is_some_and(|(_, since)| since.elapsed() >= FORMER) {
             self.former = None;
         }
+        if self.found.is_none() {
+            self.found = self.certificates.published().borrow().as_ref().map(|published| published.bundle.to_string());
+        }
         if let Some(authority) = self.content.as_ref().and_then(|content| content.authority.as_deref()) {
             let former = self.former.as_ref().map_or("", |(former, _)| former);
-            self.certificates.publish(&bundle::merge([&*String::from_utf8_lossy(authority), former], now));
+            let found = self.found.as_deref().filter(|_| self.started.elapsed() < FORMER).unwrap_or_default();
+            self.certificates.publish(&bundle::merge([&*String::from_utf8_lossy(authority), former, found], now));
         }
-        if let Some(pair) = &self.pair {
-            self.certificates.offer(pair, now);
+        if let Some(pair) = self.pair.clone()
+            && !self.is_held_back(&pair, now)
+        {
+            self.certificates.offer(&pair, now);
         }
+    }
+
+    /// Whether this replica is better not ready yet: it has served nothing so far, and what is published does not vouch for
+    /// what it could serve. It goes on after a while, since nobody may be there to publish anything else.
+    fn is_held_back(&mut self, pair: &Pair, now: Timestamp) -> bool {
+        let first = self.certificates.not_after().is_none();
+        let waits = first
+            && self.files.authority.is_some()
+            && self.certificates.vouched_for(pair, now) == Some(false)
+            && self.started.elapsed() < HOLD;
+        if waits && !self.waits {
+            tracing::info!("webhook certificate not served yet: what is published does not vouch for it");
+        }
+        self.waits = waits;
+        waits
     }
 }
 

@@ -18,7 +18,8 @@ use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{bundle, tls};
+use super::bundle::{self, Life};
+use super::tls;
 
 /// For which a pair is valid.
 pub(super) const LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -174,6 +175,11 @@ impl Pair {
     /// The names that it was made for.
     pub(super) fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// When it begins and ends.
+    pub(super) fn life(&self) -> Life {
+        Life { start: self.not_before, end: self.not_after }
     }
 
     /// When it ends.

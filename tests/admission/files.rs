@@ -13,7 +13,7 @@ use sekuire_policy::admission::server::{self, Limits};
 use sekuire_policy::admission::{Names, Routes, Webhook};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Connection, trusting};
+use super::client::{Connection, blind, trusting};
 use super::server::{NAME, files, write_certificate};
 use super::world;
 
@@ -128,4 +128,39 @@ async fn files_that_do_not_belong_together_leave_what_is_served() {
     let connection = Connection::open(address, NAME, trusting(&authority, "h2")).await.unwrap();
     assert_eq!(*connection.certificate(), before);
     assert!(!task.is_finished());
+}
+
+#[tokio::test]
+async fn a_replica_that_starts_with_newer_files_than_what_is_published_waits_and_takes_nothing_from_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (of_the_others, own) = (write_certificate(folder.path()), write_certificate(folder.path()));
+    let names = Names::of_service("webhook", "sekuire");
+    let certificates = Arc::new(Certificates::new(names, Duration::ZERO, Timestamp::now()).unwrap());
+    certificates.saw_published(Some(&of_the_others));
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    tokio::spawn(follow_files(files(folder.path()), certificates.clone(), stop.clone()));
+    // if it leads, it publishes both: the others go on serving what they have
+    let mut bundle = certificates.bundle();
+    let both = bundle.wait_for(Option::is_some).await.unwrap().as_deref().unwrap().to_owned();
+    assert!(both.contains(own.trim()) && both.contains(of_the_others.trim()), "{both}");
+    let listener = server::listen("127.0.0.1:0".parse().unwrap(), "--webhook-listen").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let webhook = Arc::new(Webhook::new(world::index(0)));
+    let routes = Routes::new(webhook, certificates.serving(), &Bodies::default());
+    tokio::spawn(server::serve(listener, certificates.serving(), routes, Limits::default(), stop));
+    let probe = async |path: &str| {
+        let mut connection = Connection::open(address, NAME, blind()).await.unwrap();
+        connection.get(path).await.unwrap()
+    };
+    assert_eq!(probe("/healthz").await.status, 200);
+    let unready = probe("/readyz").await;
+    assert_eq!((unready.status.as_u16(), unready.text().as_str()), (503, "waiting for a certificate\n"));
+
+    certificates.saw_published(Some(&both));
+    while probe("/readyz").await.status != 200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let connection = Connection::open(address, NAME, trusting(&own, "h2")).await.unwrap();
+    assert_eq!(*connection.certificate(), pem(&served_by(folder.path())));
 }
