@@ -4,4 +4,5 @@ mod account;
 mod helm;
 mod restore;
 mod server;
+mod upgrade;
 mod values;
