@@ -103,7 +103,6 @@ fn senseless() -> Vec<(Value, &'static str)> {
         (json!({"tls": {"certManager": {"duration": "90 days"}}}), "/tls/certManager/duration"),
         (json!({"api": {"port": 70000}}), "/api/port"),
         (json!({"receiver": {"port": 9443}}), "/receiver/port"),
-        (json!({"receiver": {"enabled": true, "port": 8080}}), "metrics.port and receiver.port are both 8080"),
         (
             json!({"metrics": {"enabled": false, "prometheusRule": {"enabled": true}}}),
             "/metrics/prometheusRule/enabled",
@@ -122,14 +121,31 @@ fn senseless() -> Vec<(Value, &'static str)> {
         (json!({"networkPolicy": {"gitCidrs": ["github.com"]}}), "/networkPolicy/gitCidrs/0"),
         (json!({"networkPolicy": {"apiServerCidrs": ["10.0.0.256/24"]}}), "/networkPolicy/apiServerCidrs/0"),
         (json!({"networkPolicy": {"webhookCidrs": ["10.0.0.1"]}}), "/networkPolicy/webhookCidrs/0"),
+        (json!({"networkPolicy": {"apiFrom": ["10.0.0.0/8"]}}), "/networkPolicy/apiFrom/0"),
+        (json!({"networkPolicy": {"metricsFrom": [{"namespace": "monitoring"}]}}), "'namespace' not allowed"),
         (json!({"extraArgs": ["--data-dir=/elsewhere"]}), "/extraArgs/0"),
+        (json!({"extraArgs": ["--identity=everybody"]}), "/extraArgs/0"),
         (json!({"extraEnv": [{"value": "nameless"}]}), "/extraEnv/0"),
         (json!({"test": {"admitted": {"model": {}}}}), "/test/namespace"),
         (json!({"test": {"namespace": "a", "refused": {"model": {}}}}), "/test/rule"),
+    ]
+}
+
+/// Values that a schema cannot refuse, since each makes sense alone.
+fn senseless_together() -> Vec<(Value, &'static str)> {
+    vec![
+        (json!({"receiver": {"enabled": true, "port": 8080}}), "metrics.port and receiver.port are both 8080"),
         (json!({"test": {"namespace": "agents"}}), "test.namespace has nothing to try"),
         (
             json!({"tls": {"certManager": {"enabled": true, "duration": "24h", "renewBefore": "23h60m"}}}),
             "tls.certManager.renewBefore, 23h60m, has to be shorter than its duration, 24h",
+        ),
+        (
+            json!({
+                "tls": {"certManager": {"enabled": true, "duration": "720h", "renewBefore": "72h"}},
+                "metrics": {"prometheusRule": {"enabled": true}},
+            }),
+            "tls.certManager.renewBefore, 72h, is when the alert SekuireCertificateExpiresSoon is raised already",
         ),
         (json!({"test": {"namespace": "sekuire-system"}}), "test.namespace is the namespace of the release"),
     ]
@@ -142,7 +158,7 @@ async fn values_that_make_no_sense_are_refused_by_their_name() {
         Err(why) => skip!(why),
     };
     let folder = tempfile::tempdir().unwrap();
-    for (values, named) in senseless() {
+    for (values, named) in senseless().into_iter().chain(senseless_together()) {
         let file = folder.path().join("values.json");
         fs::write(&file, values.to_string()).unwrap();
         let said = render(&helm_program, &["--values", file.to_str().unwrap()]).await.refused();
@@ -179,6 +195,21 @@ async fn two_renders_are_equal_and_nothing_in_a_template_is_made_up_or_asked_of_
             assert!(!text.contains(word), "{word} in {}", file.path().display());
         }
     }
+}
+
+#[tokio::test]
+async fn another_log_filter_restarts_no_pod_unless_it_is_to_be_read_at_the_start_alone() {
+    let helm_program = match find() {
+        Ok(program) => program,
+        Err(why) => skip!(why),
+    };
+    let pods = async |sets: &str| {
+        let rendered = render(&helm_program, &["--set", sets]).await.ok();
+        object(&rendered, "Deployment", NAME)["spec"]["template"].clone()
+    };
+    assert_eq!(pods("log.filter=debug").await, pods("log.filter=warn").await);
+    let without = async |filter: &str| pods(&format!("log.reload=false,log.filter={filter}")).await;
+    assert_ne!(without("debug").await, without("warn").await);
 }
 
 #[tokio::test]
