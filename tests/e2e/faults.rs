@@ -17,7 +17,7 @@ use crate::{
 pub(crate) async fn under_load(site: &Site) {
     // right after an installation kube-proxy may not know all endpoints yet
     until("the Service answers", async || site.try_tool("ledger_read").await).await;
-    let (load, mut all) = (Load::start(&site.client), Vec::new());
+    let (load, mut all, began) = (Load::start(&site.client), Vec::new(), Instant::now());
     macro_rules! fault {
         ($what:expr, $fault:expr) => {{
             let since = Instant::now();
@@ -35,12 +35,16 @@ pub(crate) async fn under_load(site: &Site) {
     fault!("a replica evicted, as a drain does; the second one is protected", drained(site));
     fault!("the certificate replaced", certificate_replaced(site));
     all.push(report("the end", Instant::now(), load.stop().await));
+    let took = began.elapsed().as_secs_f64();
     killed(site).await;
     let (failed, wrong) =
         all.iter().fold((0, 0), |(failed, wrong), counts| (failed + counts.failed.len(), wrong + counts.wrong.len()));
     let sum: u64 = all.iter().map(Counts::all).sum();
     println!("           in all {sum} requests: {failed} failed, {wrong} wrong");
     assert_eq!((failed, wrong), (0, 0), "requests were lost or answered wrongly");
+    let (rate, refused) = (sum as f64 / took, all.iter().map(|counts| counts.refused).sum::<u64>());
+    assert!(rate >= 50.0, "{rate:.0} requests a second are no load");
+    assert!(refused * 3 > sum && refused * 3 < sum * 2, "half are to be refused, not {refused} of {sum}");
 }
 
 fn report(what: &str, since: Instant, counts: Counts) -> Counts {
