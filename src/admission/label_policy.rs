@@ -57,6 +57,11 @@ impl LabelPolicy {
         self.lock().name = Some(name.into());
     }
 
+    /// Whether the controller was told of one.
+    pub fn is_named(&self) -> bool {
+        self.lock().name.is_some()
+    }
+
     /// The policy of that name is so now; `None`: there is none.
     pub fn saw_policy(&self, policy: Option<&ValidatingAdmissionPolicy>) {
         self.saw(Part::Policy, policy_fault(policy));

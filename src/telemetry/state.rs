@@ -12,12 +12,13 @@ use tokio::sync::watch::Receiver;
 
 use super::metrics::{built, seconds};
 use crate::admission::Certificates;
+use crate::admission::certificates::Life;
 use crate::admission::index::{Enforced, PolicyIndex};
 use crate::api::{Moment, PolicyRepository, SigningKey, conditions};
 use crate::controller::caches::Repositories;
 use crate::controller::keys::{self, Keys};
 use crate::controller::lease::Leading;
-use crate::policy::{self, Reason};
+use crate::policy::{self, Reason, Status};
 
 /// Where it is read.
 pub struct Sources {
@@ -82,11 +83,21 @@ impl Sources {
         });
         let help = "When a watch of the API server last said something; after 300 s of silence a replica is unready.";
         all.extend(gauges("sekuire_watch_last_heard_timestamp_seconds", help, &["resource"], heard));
-        let (leaf, authority) = self.certificates.ends(now);
-        let ends = [("serving", leaf), ("authority", authority)];
-        let ends = ends.into_iter().filter_map(|(which, end)| Some((vec![which.to_owned()], seconds(end?))));
+        let (leaf, authority) = self.certificates.lives(now);
+        let lives = [("serving", leaf), ("authority", authority)];
+        let lives: Vec<_> = lives.into_iter().filter_map(|(which, life)| Some((which, life?))).collect();
+        let of = |time: fn(&Life) -> Timestamp| -> Series {
+            lives.iter().map(|(which, life)| (vec![(*which).to_owned()], seconds(time(life)))).collect()
+        };
         let help = "When the webhook's certificate ends, and the last authority that vouches for it.";
-        all.extend(gauges("sekuire_certificate_expiry_timestamp_seconds", help, &["certificate"], ends));
+        all.extend(gauges("sekuire_certificate_expiry_timestamp_seconds", help, &["certificate"], of(|life| life.end)));
+        let help = "When their validity began.";
+        all.extend(gauges(
+            "sekuire_certificate_start_timestamp_seconds",
+            help,
+            &["certificate"],
+            of(|life| life.start),
+        ));
         all
     }
 
@@ -96,15 +107,17 @@ impl Sources {
         let mut all = gauges("sekuire_break_glass_open", help, &[], [(Vec::new(), flag(open.is_some()))]);
         let end = open.map(|open| (Vec::new(), seconds(open.until)));
         all.extend(gauges("sekuire_break_glass_end_timestamp_seconds", "When break glass ends by itself.", &[], end));
-        let obeyed = [(Vec::new(), flag(self.index.label_policy.in_force().is_ok()))];
-        let help = "1 while the labels of namespaces are protected, so that warn and audit are obeyed.";
+        let labels = &self.index.label_policy;
+        let obeyed = labels.is_named().then(|| (Vec::new(), flag(labels.in_force().is_ok())));
+        let help =
+            "1 while the labels of namespaces are protected, so that warn and audit are obeyed (--label-policy).";
         all.extend(gauges("sekuire_label_policy_in_force", help, &[], obeyed));
         all
     }
 
     fn policies(&self, now: Timestamp) -> Vec<MetricFamily> {
-        let (mut info, mut ready, mut expiry, mut accepted) =
-            (Series::new(), Series::new(), Series::new(), Series::new());
+        let (mut info, mut ready, mut active) = (Series::new(), Series::new(), Series::new());
+        let (mut expiry, mut accepted) = (Series::new(), Series::new());
         for name in self.index.names() {
             let view = self.index.view(&name);
             let held = view.held.as_ref();
@@ -118,6 +131,9 @@ impl Sources {
                 Enforced::None { .. } => false,
             };
             ready.push((labels(), flag(in_force)));
+            // of a policy whose key no longer counts, a replica that starts later holds nothing: the mark is what it knows
+            let lifecycle = ledger.map(|ledger| ledger.lifecycle).or(held.map(|held| held.policy.status()));
+            active.push((labels(), flag(lifecycle == Some(Status::Active))));
             if let Some(at) = ledger.and_then(|ledger| ledger.accepted_at.as_ref()) {
                 accepted.push((labels(), seconds(at.0)));
             }
@@ -136,6 +152,8 @@ impl Sources {
         let mut all = gauges("sekuire_policy_info", "The policy that is held for a workspace.", &labels, info);
         let help = "1 while a policy is in force in the workspace; 0: it admits no agent.";
         all.extend(gauges("sekuire_policy_ready", help, &of, ready));
+        let help = "1 while the version that is marked is active; 0: it is archived.";
+        all.extend(gauges("sekuire_policy_active", help, &of, active));
         all.extend(gauges(
             "sekuire_policy_expiry_timestamp_seconds",
             "When the policy expires, if it does.",

@@ -32,7 +32,7 @@ fn described(text: &str) -> String {
 #[tokio::test]
 async fn names_types_and_labels_of_all_metrics_are_a_snapshot_and_documented() {
     let world = World::new("names").await;
-    let controller = world.controller(ControllerOptions::new("a")).await;
+    let controller = world.controller(ControllerOptions::new("a").flags(["--label-policy=labels"])).await;
     world.ask("bad", "shell").await.unwrap_err();
     world.repo.write("policies/bad.json", "{}");
     world.repo.commit("Publish rubbish").await;

@@ -104,7 +104,7 @@ async fn every_alert_and_every_panel_works_on_the_metrics_of_a_running_controlle
         skip!("no prometheus: apt-get install prometheus");
     }
     let world = World::new("watched").await;
-    let controller = world.controller(ControllerOptions::new("a")).await;
+    let controller = world.controller(ControllerOptions::new("a").flags(["--label-policy=labels"])).await;
     let folder = tempfile::tempdir().unwrap();
     let prometheus = Prometheus::start(folder.path(), &controller.metrics_address());
     let panels = panels();

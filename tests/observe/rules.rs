@@ -26,6 +26,15 @@ async fn promtool_accepts_the_alerts_and_they_fire_when_they_should() {
 }
 
 #[test]
+fn every_alert_is_seen_to_fire_in_a_case() {
+    let cases = read("tests/observe/alerts-cases.yaml") + &read("tests/observe/alerts-cases-days.yaml");
+    for rule in rules() {
+        let name = rule["alert"].as_str().unwrap();
+        assert!(cases.contains(name), "no case of {name}");
+    }
+}
+
+#[test]
 fn every_alert_has_a_severity_a_summary_a_description_and_a_runbook() {
     let runbooks = read("docs/runbooks.md");
     let headings: Vec<&str> = runbooks.lines().filter_map(|line| line.strip_prefix("## Sekuire")).collect();
