@@ -85,8 +85,9 @@ fn decisions(one: &Arc<PolicyIndex>, many: &Arc<PolicyIndex>, rounds: usize) {
         (serde_json::from_value(world::compliant()).unwrap(), serde_json::from_value(violating()).unwrap());
     let decided = |index: &PolicyIndex, agent: &AgentSpec, number: usize| {
         let workspace = format!("ws_{number}");
-        let Enforced::Policy { policy, commit } = index.enforced(&workspace) else { panic!("no policy") };
-        let enforced = decision::Enforced::Policy { policy: &policy, commit: commit.as_deref() };
+        let Enforced::Policy { policy, source } = index.enforced(&workspace) else { panic!("no policy") };
+        let enforced =
+            decision::Enforced::Policy { policy: &policy, commit: source.as_ref().map(|s| s.commit.as_str()) };
         let subject = Subject { namespace: "team", workspace: Some(&workspace) };
         black_box(decide(&subject, enforced, agent, Timestamp::now()).allowed)
     };

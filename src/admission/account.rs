@@ -3,6 +3,7 @@
 use super::denial;
 use super::mode::{Spared, Verdict};
 use super::review::Head;
+use crate::api::workspace_policy::Source;
 use crate::git::shown;
 use crate::policy::Decision;
 use crate::telemetry::{Decided, Mode, metrics, trace};
@@ -44,7 +45,13 @@ impl From<&Head<'_>> for Told {
 }
 
 /// Tells of a request that was judged.
-pub(super) fn judged(head: &Head<'_>, workspace: Option<&str>, decision: &Decision, verdict: &Verdict) -> Outcome {
+pub(super) fn judged(
+    head: &Head<'_>,
+    workspace: Option<&str>,
+    source: Option<&Source>,
+    decision: &Decision,
+    verdict: &Verdict,
+) -> Outcome {
     let outcome = match verdict {
         Verdict::Admitted => (Decided::Allowed, Mode::Enforce),
         Verdict::Refused(_) => (Decided::Denied, Mode::Enforce),
@@ -54,13 +61,20 @@ pub(super) fn judged(head: &Head<'_>, workspace: Option<&str>, decision: &Decisi
     trace::asked(&head.namespace, &head.name, &head.operation, &head.uid);
     trace::decided(outcome.0, outcome.1, workspace, policy);
     if outcome.0 == Decided::Denied {
-        denied(head, workspace, decision, verdict, outcome.1);
+        denied(head, workspace, source, decision, verdict, outcome.1);
     }
     outcome
 }
 
 /// One line a denial, whatever follows from it, with what it takes to answer a question about it and nothing else of the object.
-fn denied(head: &Head<'_>, workspace: Option<&str>, decision: &Decision, verdict: &Verdict, mode: Mode) {
+fn denied(
+    head: &Head<'_>,
+    workspace: Option<&str>,
+    source: Option<&Source>,
+    decision: &Decision,
+    verdict: &Verdict,
+    mode: Mode,
+) {
     let mut rules: Vec<&str> = decision.violations.iter().map(|violation| violation.rule).collect();
     rules.sort_unstable();
     rules.dedup();
@@ -84,7 +98,9 @@ fn denied(head: &Head<'_>, workspace: Option<&str>, decision: &Decision, verdict
         mode = mode.as_str(),
         policy_id = policy.map(|policy| policy.policy_id.as_str()),
         version = policy.map(|policy| policy.version.as_str()),
-        digest = policy.map(|policy| policy.hash.as_str()),
+        hash = policy.map(|policy| policy.hash.as_str()),
+        repository = source.map(|source| shown(&source.repository)),
+        path = source.map(|source| shown(&source.path)),
         commit = policy.and_then(|policy| policy.commit.as_deref()),
         key_id = policy.map(|policy| policy.signing_key_id.as_str()),
         rules = rules.join(","),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use tokio::sync::{Notify, watch};
 
@@ -21,7 +22,8 @@ pub use super::views::{LedgerView, ObjectView, WorkspaceView, fingerprint};
 use super::views::{
     candidate, conclusion, is_to_be_warned_of, judge, judge_text, lacks_signatures, retry_at, withdrawn, workspace_of,
 };
-use crate::api::{ACCEPT_VERSION, PolicyLedger, Unreadable, WorkspacePolicy, object_name};
+use crate::api::workspace_policy::Source;
+use crate::api::{ACCEPT_VERSION, PolicyLedger, Unreadable, WorkspacePolicy, is_older, object_name};
 use crate::policy::verify::NOTICE;
 use crate::policy::{self, KeyRing, VerifiedPolicy};
 
@@ -32,8 +34,8 @@ pub enum Enforced {
     Policy {
         /// The policy.
         policy: Arc<VerifiedPolicy>,
-        /// The commit that it was accepted in.
-        commit: Option<Arc<str>>,
+        /// Where it was found.
+        source: Option<Arc<Source>>,
     },
     /// Nothing: no agent is admitted.
     None {
@@ -43,10 +45,20 @@ pub enum Enforced {
 }
 
 impl Enforced {
+    /// Where the policy was found, if there is one and it is known.
+    pub fn source(&self) -> Option<&Source> {
+        match self {
+            Enforced::Policy { source, .. } => source.as_deref(),
+            Enforced::None { .. } => None,
+        }
+    }
+
     /// The same, for [`crate::policy::decide`].
     pub fn borrowed(&self) -> policy::Enforced<'_> {
         match self {
-            Enforced::Policy { policy, commit } => policy::Enforced::Policy { policy, commit: commit.as_deref() },
+            Enforced::Policy { policy, source } => {
+                policy::Enforced::Policy { policy, commit: source.as_ref().map(|source| source.commit.as_str()) }
+            }
             Enforced::None { why } => policy::Enforced::None { why },
         }
     }
@@ -80,6 +92,12 @@ impl std::fmt::Debug for PolicyIndex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PolicyIndex").field("objects", &self.lock().entries.len()).finish_non_exhaustive()
     }
+}
+
+/// Whether an object that was sent is an earlier state of what is known: the same one, at a lower resourceVersion.
+fn is_overtaken(sent: &ObjectMeta, uid: &str, resource_version: &str) -> bool {
+    sent.uid.as_deref() == Some(uid)
+        && sent.resource_version.as_deref().is_some_and(|sent| is_older(sent, Some(resource_version)))
 }
 
 impl PolicyIndex {
@@ -121,8 +139,20 @@ impl PolicyIndex {
 
     /// A `WorkspacePolicy` was created or changed.
     pub fn object_seen(&self, object: WorkspacePolicy, now: Timestamp) {
-        let name = object.name_any();
+        self.take_object(&mut self.lock(), object, now);
+    }
+
+    /// A `WorkspacePolicy` was written here, and this came back: of less weight than what a watch has brought since.
+    pub fn object_written(&self, object: WorkspacePolicy, now: Timestamp) {
         let mut state = self.lock();
+        let known = state.entries.get(&object.name_any()).and_then(|view| view.object.as_ref());
+        if !known.is_some_and(|known| is_overtaken(&object.metadata, &known.uid, &known.resource_version)) {
+            self.take_object(&mut state, object, now);
+        }
+    }
+
+    fn take_object(&self, state: &mut State, object: WorkspacePolicy, now: Timestamp) {
+        let name = object.name_any();
         let previous = state.entries.get(&name).and_then(|view| view.object.as_ref());
         let fingerprint = fingerprint(&object.spec.document);
         let unchanged = previous.filter(|old| old.fingerprint == fingerprint && old.workspace == object.spec.workspace);
@@ -148,7 +178,7 @@ impl PolicyIndex {
             refused_document,
         };
         state.entries.entry(name.clone()).or_default().object = Some(view);
-        self.settle(&mut state, &name, now);
+        self.settle(state, &name, now);
     }
 
     /// A `WorkspacePolicy` was created or changed, and cannot be read. What is held stays held.
@@ -169,8 +199,20 @@ impl PolicyIndex {
 
     /// A `PolicyLedger` was created or changed.
     pub fn ledger_seen(&self, ledger: PolicyLedger, now: Timestamp) {
-        let name = ledger.name_any();
+        self.take_ledger(&mut self.lock(), ledger, now);
+    }
+
+    /// A `PolicyLedger` was written here, and this came back: of less weight than what a watch has brought since.
+    pub fn ledger_written(&self, ledger: PolicyLedger, now: Timestamp) {
         let mut state = self.lock();
+        let known = state.entries.get(&ledger.name_any()).and_then(|view| view.ledger.as_ref());
+        if !known.is_some_and(|known| is_overtaken(&ledger.metadata, &known.uid, &known.resource_version)) {
+            self.take_ledger(&mut state, ledger, now);
+        }
+    }
+
+    fn take_ledger(&self, state: &mut State, ledger: PolicyLedger, now: Timestamp) {
+        let name = ledger.name_any();
         let accept = ledger.annotations().get(ACCEPT_VERSION).map(|text| text.parse());
         let view = LedgerView {
             accept,
@@ -186,7 +228,7 @@ impl PolicyIndex {
         entry.marked = marked.max(Some(view.mark.version));
         entry.ledger = Some(view);
         entry.unreadable_ledger = None;
-        self.settle(&mut state, &name, now);
+        self.settle(state, &name, now);
     }
 
     /// A `PolicyLedger` was created or changed, and cannot be read. What is held stays held.
@@ -210,14 +252,18 @@ impl PolicyIndex {
 
     /// The trusted keys or thresholds have changed: everything is judged again.
     pub fn keys_changed(&self, keys: KeyRing, now: Timestamp) {
-        let mut state = self.lock();
-        if state.keys.fingerprint() == keys.fingerprint() {
-            return;
-        }
-        state.keys = keys;
-        let names: Vec<String> = state.entries.keys().cloned().collect();
+        let names: Vec<String> = {
+            let mut state = self.lock();
+            if state.keys.fingerprint() == keys.fingerprint() {
+                return;
+            }
+            state.keys = keys;
+            state.entries.keys().cloned().collect()
+        };
+        // Each under a lock of its own: thousands take a second or more, and others are not to wait for all of them. What is
+        // seen meanwhile is judged by the new keys already.
         for name in names {
-            self.judge_again(&mut state, &name, now);
+            self.judge_again(&mut self.lock(), &name, now);
         }
         self.ring.send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -230,13 +276,13 @@ impl PolicyIndex {
     /// The clock has passed a moment at which a key begins to count, or one of several signatures ceases to: the documents
     /// that this concerns are judged again. Returns the next moment at which the clock changes anything.
     pub fn clock_passed(&self, now: Timestamp) -> Option<Timestamp> {
-        let mut state = self.lock();
         let due = |view: &WorkspaceView| retry_at(view).is_some_and(|at| at <= now) || lacks_signatures(view, now);
         let names: Vec<String> =
-            state.entries.iter().filter(|(_, view)| due(view)).map(|(name, _)| name.clone()).collect();
+            self.lock().entries.iter().filter(|(_, view)| due(view)).map(|(name, _)| name.clone()).collect();
         for name in names {
-            self.judge_again(&mut state, &name, now);
+            self.judge_again(&mut self.lock(), &name, now);
         }
+        let state = self.lock();
         let ends = state.entries.values().filter_map(|view| view.held.as_ref()?.policy.holds_until());
         let ends = ends.flat_map(|end| [end.checked_sub(NOTICE).unwrap_or(end), end]);
         let begins = state.entries.values().filter_map(retry_at);

@@ -158,8 +158,7 @@ pub(super) fn conclusion(view: &WorkspaceView) -> Enforced {
     if let Some(Held { policy, source, refused: None }) = &view.held
         && policy.status() == Status::Active
     {
-        let commit = source.as_ref().map(|source| Arc::from(source.commit.as_str()));
-        return Enforced::Policy { policy: policy.clone(), commit };
+        return Enforced::Policy { policy: policy.clone(), source: source.clone().map(Arc::new) };
     }
     let refusal = view.object.as_ref().and_then(|object| object.verdict.as_ref().err());
     Enforced::None { why: hold::why_not(view.held.as_ref(), refusal).into() }

@@ -48,12 +48,13 @@ impl Webhook {
         let subject = Subject { namespace: &head.namespace, workspace: workspace.as_deref() };
         // Without a workspace nothing is looked up, and `decide` refuses for that alone.
         let unbound = policy::Enforced::None { why: "the namespace belongs to no workspace" };
+        let source = enforced.as_ref().and_then(Enforced::source);
         let enforced = enforced.as_ref().map_or(unbound, Enforced::borrowed);
         let now = Timestamp::now();
         let decision = trace::decide().in_scope(|| policy::decide(&subject, enforced, agent, now));
         let (labels, glass) = (&self.index.label_policy, &self.index.break_glass);
         let verdict = Verdict::of(&decision, &label, || labels.in_force(), || glass.open(now));
-        let outcome = account::judged(head, workspace.as_deref(), &decision, &verdict);
+        let outcome = account::judged(head, workspace.as_deref(), source, &decision, &verdict);
         (review::answer(head, &decision, &verdict, note), outcome)
     }
 

@@ -20,7 +20,7 @@ pub use moment::Moment;
 pub use names::object_name;
 pub use policy_ledger::{PolicyLedger, PolicyLedgerSpec};
 pub use policy_repository::{PolicyRepository, PolicyRepositorySpec, PolicyRepositoryStatus};
-pub use sent::{Sent, Unreadable};
+pub use sent::{Sent, Unreadable, is_older};
 pub use signing_key::{SigningKey, SigningKeySpec, SigningKeyStatus};
 pub use signing_threshold::{SigningThreshold, SigningThresholdSpec};
 pub use workspace_policy::{WorkspacePolicy, WorkspacePolicySpec, WorkspacePolicyStatus};

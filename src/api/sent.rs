@@ -187,6 +187,12 @@ pub fn readable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D)
     Ok(readable.collect())
 }
 
+/// Whether a resourceVersion is before another: both are numbers that grow, and what is none tells nothing.
+pub fn is_older(version: &str, than: Option<&str>) -> bool {
+    let number = |version: &str| version.parse::<u64>().ok();
+    number(version).zip(than.and_then(number)).is_some_and(|(version, than)| version < than)
+}
+
 #[cfg(test)]
 mod tests {
     use kube::core::WatchEvent;

@@ -46,9 +46,9 @@ pub(super) struct Found {
 
 impl Found {
     /// The document of a policy.
-    pub(super) fn of(policy: &VerifiedPolicy, commit: Option<&str>) -> Found {
+    pub(super) fn of(policy: &VerifiedPolicy, commit: Option<String>) -> Found {
         let bytes = policy.document_json().as_bytes().to_vec();
-        Found { bytes, format: Format::Json, commit: commit.map(str::to_owned) }
+        Found { bytes, format: Format::Json, commit }
     }
 }
 
@@ -102,7 +102,9 @@ impl Source {
             Source::Cluster { workspace } => {
                 let cluster = cluster()?;
                 match cluster.enforced(workspace, cluster.keys()?, now)? {
-                    Enforced::Policy { policy, commit } => Ok(Found::of(&policy, commit.as_deref())),
+                    Enforced::Policy { policy, source } => {
+                        Ok(Found::of(&policy, source.map(|source| source.commit.clone())))
+                    }
                     Enforced::None { why } => {
                         bail!("the workspace {workspace} has no policy in force on {}: {why}", cluster.server())
                     }

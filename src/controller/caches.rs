@@ -127,7 +127,8 @@ impl Trust {
         let liveness = &self.index.liveness;
         let there = |kind| (listed && watched == kind) || liveness.is_complete(kind);
         if there(Watched::Keys) && there(Watched::Thresholds) {
-            self.index.keys_changed(keys.ring(), Timestamp::now());
+            // with thousands of documents it takes a second or more, in which this thread answers nobody
+            tokio::task::block_in_place(|| self.index.keys_changed(keys.ring(), Timestamp::now()));
             self.changed.send_modify(|count| *count = count.wrapping_add(1));
         }
         // only now: whoever sees both complete finds the ring in place

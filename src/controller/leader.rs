@@ -219,7 +219,7 @@ impl Leader {
         let candidates = self.candidates(name);
         let view = WorkspaceView { source_unseen: !self.source_was_looked_at(&view), ..view };
         let plan = trace::plan().in_scope(|| plan::plan(&view, &candidates, Timestamp::now()));
-        self.say_not_lowered(name, &plan).await;
+        self.say_not_lowered(name, &view, &plan).await;
         self.write_object(name, &view, &plan, &candidates, fresh).await?;
         self.still_leading(name)?;
         if let Some(object) = view.object.as_ref().filter(|object| plan.base.is_none() && object.of_another()) {

@@ -3,13 +3,15 @@
 //! The *base* is the highest of what the ledger marks, what the object holds and what this replica holds. Documents from
 //! Git may raise it; nothing lowers it. A document that is refused never replaces or withdraws anything.
 
+mod lowering;
+
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
 use super::candidate::{Candidate, Summary};
 use crate::admission::hold::Mark;
-use crate::admission::index::WorkspaceView;
+use crate::admission::index::{LedgerView, WorkspaceView};
 use crate::api::workspace_policy::Source;
 use crate::policy::{Reason, Status};
 
@@ -57,6 +59,8 @@ pub struct Plan {
     pub signed_again: bool,
     /// Write the base's mark into the ledger.
     pub raise_mark: bool,
+    /// Where the ledger is to say that the base came from.
+    pub mark_source: Source,
     /// An administrator has the mark lowered to the base.
     pub lowers: bool,
     /// Why what an administrator asks for, to lower the mark, is not done.
@@ -67,7 +71,7 @@ pub struct Plan {
 
 /// Decides for one workspace. `candidates` are the documents that name it, commits in their order, the tip last.
 pub fn plan(view: &WorkspaceView, candidates: &[Candidate], now: Timestamp) -> Plan {
-    let lowered = lowered_base(view, candidates);
+    let lowered = lowering::base(view, candidates);
     let (lowers, not_lowered) = (matches!(lowered, Some(Ok(_))), lowered.clone().and_then(Result::err));
     let start = lowered.and_then(Result::ok).or_else(|| initial_base(view, now));
     let mut state = Acceptance::new(start, publisher(view, candidates), candidates);
@@ -82,11 +86,13 @@ pub fn plan(view: &WorkspaceView, candidates: &[Candidate], now: Timestamp) -> P
     let signed_again = write.is_some() && base.as_ref().is_some_and(|base| signed_again(base, view));
     let source = base.as_ref().and_then(|base| source(base, write, signed_again, view, candidates));
     let raise_mark = base.as_ref().is_some_and(|base| {
-        let marked = view.ledger.as_ref().is_some_and(|ledger| ledger.mark == base.mark);
+        let marked = view.ledger.as_ref().is_some_and(|ledger| ledger.mark == base.mark && is_known(ledger, base));
         base.place != Place::Nowhere && (!marked || signed_again)
     });
+    let mark_source = base.as_ref().map(|base| origin(base, candidates).unwrap_or_else(|| remembered(view)));
+    let mark_source = mark_source.unwrap_or_default();
     let outcomes = outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(not_looked_at)).collect();
-    Plan { base, write, source, signed_again, raise_mark, lowers, not_lowered, outcomes }
+    Plan { base, write, source, signed_again, raise_mark, mark_source, lowers, not_lowered, outcomes }
 }
 
 fn not_looked_at() -> Outcome {
@@ -118,43 +124,6 @@ fn initial_base(view: &WorkspaceView, now: Timestamp) -> Option<Base> {
         }
         (known, _) => known,
     }
-}
-
-/// The version below the mark that an administrator asks to accept, or why that cannot be done. It takes an explicit
-/// word, a mark whose key is gone, and a document that verifies.
-fn lowered_base(view: &WorkspaceView, candidates: &[Candidate]) -> Option<Result<Base, String>> {
-    let ledger = view.ledger.as_ref()?;
-    let accept = match ledger.accept.clone()? {
-        Ok(accept) => accept,
-        Err(why) => return Some(Err(why)),
-    };
-    let was_done =
-        ledger.spec.lowered.as_ref().is_some_and(|l| l.version == accept.version && l.digest == accept.digest);
-    if was_done || accept.is(&ledger.mark) {
-        return None;
-    }
-    let mark = ledger.mark.version;
-    if accept.version > mark {
-        return Some(Err(format!("version {} is above the mark {mark}: it needs no word of yours", accept.version)));
-    }
-    if let Some(held) = view.held.as_ref().filter(|held| !held.key_is_gone()) {
-        return Some(Err(format!(
-            "version {} was signed with {}, which is trusted: the mark is only lowered after that key was revoked",
-            held.policy.version(),
-            held.policy.signing_key_id()
-        )));
-    }
-    let place = candidates.iter().position(|candidate| {
-        candidate.verdict.as_ref().is_ok_and(|summary| !summary.is_draft() && accept.is(&summary.mark))
-    });
-    let found = place.and_then(|place| Some((place, candidates[place].verdict.as_ref().ok()?)));
-    Some(match found {
-        Some((place, summary)) => Ok(Base { mark: summary.mark.clone(), place: Place::Candidate(place) }),
-        None => Err(format!(
-            "no repository has a version {} with the document digest {} that a trusted key signed: commit it",
-            accept.version, accept.digest
-        )),
-    })
 }
 
 /// The repository that publishes the workspace: the accepted document came from it, is active, and is still offered by
@@ -372,6 +341,36 @@ fn signed_again(base: &Base, view: &WorkspaceView) -> bool {
     }
 }
 
+/// Where the base's document is in Git, if it was seen there.
+fn origin(base: &Base, candidates: &[Candidate]) -> Option<Source> {
+    let Place::Candidate(index) = base.place else { return None };
+    let candidate = &candidates[index];
+    Some(Source {
+        repository: candidate.repository.to_string(),
+        path: candidate.path.to_string(),
+        commit: candidate.commit.to_string(),
+    })
+}
+
+/// Where a document came from that was not seen in Git: what the object says, unless the ledger names another repository or
+/// path. That decides who may publish the workspace, so whoever may write the object alone must not change it: the commit is
+/// left open then, until the document is seen.
+fn remembered(view: &WorkspaceView) -> Source {
+    let said = view.object.as_ref().and_then(|object| object.source.clone());
+    let said = said.or_else(|| view.held.as_ref().and_then(|held| held.source.clone())).unwrap_or_default();
+    match view.ledger.as_ref().map(|ledger| &ledger.spec).filter(|ledger| !ledger.repository.is_empty()) {
+        Some(ledger) if (&ledger.repository, &ledger.path) != (&said.repository, &said.path) => {
+            Source { repository: ledger.repository.clone(), path: ledger.path.clone(), commit: String::new() }
+        }
+        _ => said,
+    }
+}
+
+/// Whether the ledger says where its document came from, or nobody can know yet.
+fn is_known(ledger: &LedgerView, base: &Base) -> bool {
+    !ledger.spec.commit.is_empty() || !matches!(base.place, Place::Candidate(_))
+}
+
 /// Where the document came from. A document that is in place keeps the source under which it was accepted, which the ledger
 /// remembers, until it is signed again.
 fn source(
@@ -382,23 +381,13 @@ fn source(
     candidates: &[Candidate],
 ) -> Option<Source> {
     let marked = view.ledger.as_ref().filter(|_| !signed_again);
-    let marked = marked.filter(|ledger| ledger.mark == base.mark && !ledger.spec.path.is_empty());
+    let marked = marked.filter(|ledger| ledger.mark == base.mark && !ledger.spec.commit.is_empty());
     let marked = marked.map(|ledger| Source {
         repository: ledger.spec.repository.clone(),
         path: ledger.spec.path.clone(),
         commit: ledger.spec.commit.clone(),
     });
-    let found = match base.place {
-        Place::Candidate(index) => {
-            let candidate = &candidates[index];
-            Some(Source {
-                repository: candidate.repository.to_string(),
-                path: candidate.path.to_string(),
-                commit: candidate.commit.to_string(),
-            })
-        }
-        _ => view.held.as_ref().and_then(|held| held.source.clone()),
-    };
+    let found = origin(base, candidates).or_else(|| view.held.as_ref().and_then(|held| held.source.clone()));
     let wanted = marked.or(found)?;
     let there = view.object.as_ref().and_then(|object| object.source.as_ref());
     (write.is_some() || (view.object.is_some() && there != Some(&wanted))).then_some(wanted)

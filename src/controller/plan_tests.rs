@@ -429,6 +429,9 @@ fn a_mark_of_a_revoked_key_is_lowered_by_an_administrators_word_to_just_the_docu
         assert_eq!((plan.lowers, version(&plan)), (false, "2147483647".to_owned()));
         assert!(plan.not_lowered.unwrap().contains(five.digest()));
     }
+    // another digest of what was meant, such as the hash
+    let why = super::plan(&view, &[tip(&other, "p.json")], NOW.parse().unwrap()).not_lowered.unwrap();
+    assert!(why.ends_with(&format!("the version 5 in p.json of repo is {}", word_on(&other))), "{why}");
 }
 
 #[test]
@@ -460,4 +463,28 @@ fn a_mark_is_not_lowered_while_its_key_is_trusted_nor_twice_nor_by_a_word_that_c
     });
     let plan = plan(&done, &candidates);
     assert_eq!((plan.lowers, plan.not_lowered.is_some(), version(&plan)), (false, false, "9".to_owned()));
+}
+
+#[test]
+fn a_version_that_somebody_brought_forward_does_not_change_who_publishes_the_workspace() {
+    let (one, two) = (policy("p", "1", "active", "x"), policy("p", "2", "active", "y"));
+    let claimed = Source { repository: "other".into(), path: "mine.json".into(), commit: "1".repeat(40) };
+    let mut view = enforcing(&one);
+    view.object = Some(object(&two));
+    view.object.as_mut().unwrap().source = Some(claimed.clone());
+    view.held = Some(Held { policy: two.clone(), source: Some(claimed), refused: None });
+    let plan_of_it = plan(&view, &[]);
+    assert!(plan_of_it.raise_mark);
+    let Source { repository, path, commit } = &plan_of_it.mark_source;
+    assert_eq!((repository.as_str(), path.as_str(), commit.as_str()), ("repo", "p.json", ""));
+
+    // marked so, until it is seen where it is published
+    let mut marked = ledger(&two);
+    (marked.spec.repository, marked.spec.path, marked.spec.commit) = (repository.clone(), path.clone(), commit.clone());
+    view.ledger = Some(marked);
+    assert!(!plan(&view, &[]).raise_mark);
+    let seen = plan(&view, &[tip(&two, "p.json")]);
+    assert!(seen.raise_mark && reasons(&seen) == [Reason::Verified], "{seen:?}");
+    assert_eq!(seen.mark_source.commit, format!("{:040}", 9));
+    assert_eq!(seen.source, Some(seen.mark_source));
 }

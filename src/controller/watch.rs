@@ -21,7 +21,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use crate::api::sent::SentList;
-use crate::api::{Sent, Unreadable};
+use crate::api::{Sent, Unreadable, is_older};
 use crate::telemetry::metrics;
 
 /// What a watch says.
@@ -133,12 +133,6 @@ fn say_failed(resource: &str, error: &kube::Error) {
         }
         _ => tracing::warn!(resource, %error, "watch failed, trying again"),
     }
-}
-
-/// Whether a resourceVersion is before another: both are numbers that grow, and what is none tells nothing.
-fn is_older(version: &str, than: Option<&str>) -> bool {
-    let number = |version: &str| version.parse::<u64>().ok();
-    number(version).zip(than.and_then(number)).is_some_and(|(version, than)| version < than)
 }
 
 /// Hands an object on, as it is or as one that cannot be read.

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sekuire_policy::admission::routes::Handler as _;
 use sekuire_policy::admission::{PolicyIndex, Webhook};
+use sekuire_policy::api::{PolicyLedger, PolicyLedgerSpec};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -214,4 +217,32 @@ async fn a_mode_is_obeyed_for_the_labels_of_one_moment_and_only_where_they_are_p
         assert!(message(&response).contains("but such labels are not obeyed"), "{response}");
         assert_eq!(response["auditAnnotations"], Value::Null);
     }
+}
+
+#[test]
+fn what_came_back_from_a_write_does_not_undo_what_a_watch_has_brought_since() {
+    let index = world::index(1);
+    let known = index.view("ws-0").ledger.unwrap().spec;
+    let ledger = |uid: &str, resource_version: &str, version: &str| {
+        let metadata = ObjectMeta {
+            name: Some("ws-0".to_owned()),
+            uid: Some(uid.to_owned()),
+            resource_version: Some(resource_version.to_owned()),
+            ..ObjectMeta::default()
+        };
+        PolicyLedger { metadata, spec: PolicyLedgerSpec { version: version.parse().unwrap(), ..known.clone() } }
+    };
+    let marked = || index.view("ws-0").ledger.unwrap().mark.version.to_string();
+    let now = Timestamp::now();
+    // it was put back, and lowered again before the answer was read
+    index.ledger_seen(ledger("one", "12", "1"), now);
+    index.ledger_written(ledger("one", "11", "3"), now);
+    assert_eq!(marked(), "1");
+    index.ledger_written(ledger("one", "13", "3"), now);
+    assert_eq!(marked(), "3");
+    // made anew, in a cluster that counts from elsewhere; and what a list brings counts in any case
+    index.ledger_written(ledger("two", "4", "2"), now);
+    assert_eq!(marked(), "2");
+    index.ledger_seen(ledger("two", "3", "3"), now);
+    assert_eq!(marked(), "3");
 }

@@ -31,12 +31,12 @@ async fn one_denial_is_one_line_with_all_that_it_takes_to_answer_a_question_abou
     let expected = json!({
         "level": "INFO", "message": "agent denied", "operation": "CREATE", "namespace": world.namespace, "name": "scout",
         "workspace": "ws_ticket", "decision": "denied", "mode": "enforce", "policy_id": "policy_ticket", "version": "1",
-        "commit": commit.trim(), "key_id": world.signer.key_id(), "rules": "tool.blocked", "count": 1,
+        "repository": "ticket", "path": "policies/good.json", "commit": commit.trim(), "key_id": world.signer.key_id(), "rules": "tool.blocked", "count": 1,
     });
     for (field, value) in expected.as_object().unwrap() {
         assert_eq!(&line[field], value, "{field} in {line:#}");
     }
-    for field in ["timestamp", "request_uid", "user", "digest", "denial"] {
+    for field in ["timestamp", "request_uid", "user", "hash", "denial"] {
         assert!(line[field].as_str().is_some_and(|text| !text.is_empty()), "{field} in {line:#}");
     }
     let denial = line["denial"].as_str().unwrap();

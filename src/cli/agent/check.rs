@@ -158,5 +158,5 @@ fn verified(source: &Source, found: &Found, keys: &KeyRing, now: Timestamp) -> R
     if policy.status() == Status::Draft {
         note(&format!("{source} is a draft: this is what it would decide if it were active"));
     }
-    Ok((policy.workspace_id().to_owned(), Enforced::Policy { policy: Arc::new(policy), commit: None }))
+    Ok((policy.workspace_id().to_owned(), Enforced::Policy { policy: Arc::new(policy), source: None }))
 }

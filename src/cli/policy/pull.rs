@@ -103,7 +103,7 @@ impl Pull {
     /// What the cluster enforces, by its own keys.
     fn enforced(&self, cluster: &Cluster, now: Timestamp) -> Result<Found, Failure> {
         match cluster.enforced(&self.workspace, cluster.keys()?, now)? {
-            Enforced::Policy { policy, commit } => Ok(Found::of(&policy, commit.as_deref())),
+            Enforced::Policy { policy, source } => Ok(Found::of(&policy, source.map(|source| source.commit.clone()))),
             Enforced::None { why } => Err(Failure::Refused(format!(
                 "the workspace {} has no policy in force on {}: {why}",
                 self.workspace,

@@ -168,7 +168,7 @@ impl Verdict {
 /// Decides on agents as if this policy were enforced.
 fn decide(policy: VerifiedPolicy, agents: &Agents, now: Timestamp) -> Vec<agent::Verdict> {
     let workspace = policy.workspace_id().to_owned();
-    let enforced = Enforced::Policy { policy: Arc::new(policy), commit: None };
+    let enforced = Enforced::Policy { policy: Arc::new(policy), source: None };
     let of = |agent: &agents::NamedAgent| {
         let namespace = agent.namespace.as_deref().unwrap_or("default");
         decide_on(agent, namespace, Some(&workspace), &enforced, now)

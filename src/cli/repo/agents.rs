@@ -87,7 +87,7 @@ impl Member {
     pub(super) fn newly_refused(&self, policies: &Policies, now: Timestamp) -> Option<Verdict> {
         let by = |policy: &Option<_>| {
             let enforced = match policy {
-                Some(policy) => Enforced::Policy { policy: std::sync::Arc::clone(policy), commit: None },
+                Some(policy) => Enforced::Policy { policy: std::sync::Arc::clone(policy), source: None },
                 None => Enforced::None { why: "none was ever accepted".into() },
             };
             decide_on(&self.agent, &self.namespace, Some(&self.workspace), &enforced, now)

@@ -1,6 +1,7 @@
 //! The writes for one workspace, and the Events that tell of them.
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use tracing::Instrument as _;
@@ -17,10 +18,21 @@ use crate::controller::apply;
 use crate::controller::candidate::Candidate;
 use crate::controller::documents::Documents;
 use crate::controller::events::Events;
-use crate::controller::plan::Plan;
+use crate::controller::plan::{Base, Plan};
 use crate::controller::status::{self, Observed};
+use crate::git::shown;
 use crate::policy::VerifiedPolicy;
 use crate::telemetry::{metrics, trace};
+
+/// The object of a workspace, with the uid that `kubectl describe` finds its Events by, where it is there.
+fn regarding(name: &str, view: &WorkspaceView) -> ObjectReference {
+    Events::policy(name, view.object.as_ref().map(|object| object.uid.clone()))
+}
+
+/// The workspace of an object that is there.
+fn workspace_of(view: &WorkspaceView) -> String {
+    view.object.as_ref().map(|object| object.workspace.clone()).unwrap_or_default()
+}
 
 impl Leader {
     /// A second object of a workspace, which no replica looks at.
@@ -66,8 +78,9 @@ impl Leader {
             }
         };
         let written = written.map_err(WorkspaceError::api("write WorkspacePolicy", name))?;
-        self.say_written(name, view, plan, &policy, &written).await;
-        self.index.object_seen(written, Timestamp::now());
+        let uid = written.metadata.uid.clone();
+        self.index.object_written(written, Timestamp::now());
+        self.say_written(name, view, plan, &policy, uid).await;
         Ok(())
     }
 
@@ -77,16 +90,16 @@ impl Leader {
         view: &WorkspaceView,
         plan: &Plan,
         policy: &VerifiedPolicy,
-        written: &WorkspacePolicy,
+        uid: Option<String>,
     ) {
         let source = plan.source.clone().unwrap_or_default();
         let version = policy.version();
         let is_new = view.ledger.as_ref().is_none_or(|ledger| !ledger.mark.is(policy));
-        let about = Events::policy(name, written.metadata.uid.clone());
+        let about = Events::policy(name, uid);
         if is_new || plan.signed_again {
             let what = if is_new { "accepted" } else { "signed again" };
             tracing::info!(policy_id = %policy.policy_id(), workspace = %policy.workspace_id(), %version, commit = %source.commit,
-                key_id = %policy.signing_key_id(), signed_again = !is_new, "policy accepted");
+                repository = shown(&source.repository), path = shown(&source.path), key_id = %policy.signing_key_id(), signed_again = !is_new, "policy accepted");
             let note = format!(
                 "version {version} of {} ({}) was {what}: {} in commit {}, signed by {}",
                 policy.policy_id(),
@@ -115,8 +128,8 @@ impl Leader {
             // its key was revoked since this was planned: what nobody may enforce is not to be marked
             return Ok(());
         }
-        let workspace = object.map(|object| object.workspace.clone()).unwrap_or_default();
-        let source = object.and_then(|object| object.source.clone()).unwrap_or_default();
+        let workspace = workspace_of(view);
+        let source = plan.mark_source.clone();
         let same = view.ledger.as_ref().filter(|ledger| ledger.mark == base.mark);
         let spec = PolicyLedgerSpec {
             workspace,
@@ -145,8 +158,9 @@ impl Leader {
             }
         };
         let written = written.map_err(WorkspaceError::api("write PolicyLedger", name))?;
+        self.index.ledger_written(written, Timestamp::now());
         if plan.lowers {
-            self.say_lowered(name, view, &written).await;
+            self.say_lowered(name, view, base).await;
         }
         let was_higher =
             !plan.lowers && !plan.signed_again && view.marked.is_some_and(|marked| marked >= base.mark.version);
@@ -157,26 +171,26 @@ impl Leader {
                 "the PolicyLedger was changed or deleted by somebody else; its mark {} was put back",
                 base.mark.version
             );
-            self.events.warning(Events::policy(name, object.map(|object| object.uid.clone())), "Restored", note).await;
+            self.events.warning(regarding(name, view), "Restored", note).await;
         }
-        self.index.ledger_seen(written, Timestamp::now());
         Ok(())
     }
 
-    async fn say_lowered(&self, name: &str, view: &WorkspaceView, written: &PolicyLedger) {
-        let (from, to) = (view.ledger.as_ref().map(|ledger| ledger.mark.version), written.spec.version);
+    async fn say_lowered(&self, name: &str, view: &WorkspaceView, base: &Base) {
+        let (from, to) = (view.ledger.as_ref().map(|ledger| ledger.mark.version), base.mark.version);
+        let workspace = workspace_of(view);
         let from = from.map(|from| from.to_string()).unwrap_or_default();
-        tracing::warn!(policy_id = %written.spec.policy_id, workspace = %written.spec.workspace, from_version = %from,
+        tracing::warn!(policy_id = %base.mark.policy_id, workspace, from_version = %from,
             version = %to, "mark lowered, as an administrator asked");
         let note = format!("the mark was lowered from {from} to {to}, as the annotation {ACCEPT_VERSION} asks");
-        self.events.warning(Events::policy(name, None), "VersionAccepted", note).await;
+        self.events.warning(regarding(name, view), "VersionAccepted", note).await;
     }
 
     /// Says why a mark was not lowered.
-    pub(super) async fn say_not_lowered(&self, name: &str, plan: &Plan) {
+    pub(super) async fn say_not_lowered(&self, name: &str, view: &WorkspaceView, plan: &Plan) {
         if let Some(why) = &plan.not_lowered {
             let note = format!("{ACCEPT_VERSION} is not followed: {why}");
-            self.events.warning(Events::policy(name, None), "VersionNotAccepted", note).await;
+            self.events.warning(regarding(name, view), "VersionNotAccepted", note).await;
         }
     }
 
@@ -191,11 +205,11 @@ impl Leader {
         let (params, patch) = apply::<WorkspacePolicy>(name, Some(&object.resource_version), "status", &status);
         let written = self.sent_policies().patch_status(name, &params, &patch).await;
         let written = written.map_err(WorkspaceError::api("write status of WorkspacePolicy", name))?;
-        self.say_status(name, object, &status).await;
         match written.object {
-            Ok(object) => self.index.object_seen(*object, Timestamp::now()),
+            Ok(object) => self.index.object_written(*object, Timestamp::now()),
             Err(unreadable) => self.index.object_unreadable(&unreadable, Timestamp::now()),
         }
+        self.say_status(name, object, &status).await;
         Ok(())
     }
 

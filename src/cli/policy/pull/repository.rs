@@ -152,7 +152,7 @@ impl Repository {
                 "none of the documents for {workspace} in {at} ({many}) can be enforced: they are drafts, or refused"
             )));
         };
-        Ok(Found::of(&policy, Some(&snapshot.tip)))
+        Ok(Found::of(&policy, Some(snapshot.tip.clone())))
     }
 
     /// The documents at the tip that are for the workspace, or say so.
