@@ -190,7 +190,8 @@ pub(super) fn explain(error: &ureq::Error) -> GitError {
             return proxy_refuses();
         }
         ureq::Error::ConnectProxyFailed(said) => format!("{REACH}: {} (look at spec.proxySecretRef)", one_line(said)),
-        ureq::Error::HostNotFound => {
+        // ureq names its own failure, and passes on what the system's resolver says
+        _ if matches!(error, ureq::Error::HostNotFound) || text.contains("lookup address") => {
             format!("{REACH}: the name of the host cannot be resolved (look at it, and at DNS)")
         }
         ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => format!("{REACH}: no connection in time"),
