@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::LONGEST_SLEEP;
+use super::answer::in_time;
 use super::caches::Caches;
 use super::events::Events;
 use super::keys;
@@ -196,7 +197,7 @@ async fn report_keys(client: Client, mut caches: Caches, events: Events) {
             let name = key.name_any();
             let version = key.resource_version();
             let (params, patch) = super::apply::<SigningKey>(&name, version.as_deref(), "status", &status);
-            if let Err(error) = api.patch_status(&name, &params, &patch).await {
+            if let Err(error) = in_time(api.patch_status(&name, &params, &patch)).await {
                 // the watch brings what is newer
                 tracing::debug!(%error, kind = "SigningKey", name, "status not written");
                 continue;
