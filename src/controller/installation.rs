@@ -203,10 +203,15 @@ impl Aside {
             self.leading.send_if_modified(|until| until.take().is_some());
             return Duration::MAX;
         }
+        let mut held = self.held.clone();
         // asked for and not watched: a watch can be silent while somebody else takes over
-        if let Err(error) = self.look().await {
-            // as it was until it can be told
-            tracing::warn!(%error, "not known which installation leads");
+        tokio::select! {
+            looked = self.look() => if let Err(error) = looked {
+                // as it was until it can be told
+                tracing::warn!(%error, "not known which installation leads");
+            },
+            // a Lease that is given back may be another replica's at once, whatever is being waited for
+            () = held.wait_for(false) => {}
         }
         // asked again: it took a moment
         let until = self.held.until().filter(|_| self.asked && self.other.is_none());
@@ -228,6 +233,8 @@ impl Aside {
         let changed = other != self.other;
         if other.is_some() {
             self.installation.not_in_charge();
+            // before it is said in an Event, which may take a while
+            self.leading.send_if_modified(|until| until.take().is_some());
         }
         self.other = other;
         let namespace = self.installation.namespace();

@@ -62,6 +62,11 @@ impl Proxy {
         *self.silence.lock().unwrap() = Silence { which: Some(which), ..Silence::default() };
     }
 
+    /// Waits until such a request, with this in its path, is waiting for its answer.
+    pub(super) async fn keeps_waiting(&self, part: &str) {
+        self.until("is left unanswered", part, |silence| &silence.met).await;
+    }
+
     /// Waits until such a request, with this in its path, is no longer waited for.
     pub(super) async fn given_up(&self, part: &str) {
         self.until("is given up", part, |silence| &silence.given_up).await;

@@ -2,11 +2,15 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
+use rustix::process::Signal;
 
 use super::proxy::Proxy;
 use super::support::{Site, until};
 use crate::cluster::controller::NAMESPACE;
 use crate::cluster::{Cluster, Controller, ControllerOptions};
+
+/// What is asked for, by its name alone, to find which installation leads.
+const WHO: &str = "/validatingwebhookconfigurations/sekuire-policy-controller";
 
 /// A replica that reaches the API server through a proxy, and has not been waited for.
 async fn behind(proxy: &Proxy, site: &Site) -> Controller {
@@ -93,4 +97,21 @@ async fn writes_that_are_never_answered_are_given_up_and_made_again() {
         if ran.succeeded() { Ok(()) } else { Err(ran) }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_gives_its_lease_back_leads_no_more_even_while_it_asks_whether_another_installation_does() {
+    let site = Site::new(Cluster::options()).await;
+    let proxy = Proxy::start(&site).await;
+    let mut a = behind(&proxy, &site).await;
+    a.ready().await;
+    site.led_by("a").await;
+    proxy.leave_unanswered(|asked| asked.starts_with("GET ") && asked.ends_with(WHO));
+    proxy.keeps_waiting(WHO).await;
+    a.signal(Signal::TERM);
+    until("it leads no more", async || if a.log().contains(" no longer leading") { Ok(()) } else { Err(a.log()) })
+        .await;
+    let log = a.log();
+    assert!(!log.contains("not known which installation leads"), "it waited for the answer first: {log}");
+    assert!(a.terminate().await.success(), "{}", a.log());
 }
