@@ -27,6 +27,7 @@ use super::break_glass::Setting;
 use super::certificates::Certificates;
 use super::routes::VALIDATE_PATH;
 use crate::api::{FIELD_MANAGER, GROUP};
+use crate::controller::answer::in_time;
 use crate::controller::events::Events;
 use crate::controller::installation::{Installation, NAMESPACE_ANNOTATION};
 use crate::controller::lease::Leading;
@@ -277,10 +278,10 @@ impl Keeper {
             Plan::Create(mut object, change) => {
                 let Some(owners) = self.owners().await? else { return Ok(false) };
                 object.metadata.owner_references = owners;
-                (self.api.create(&params(), &object).await?, change)
+                (in_time(self.api.create(&params(), &object)).await?, change)
             }
             Plan::Replace(object, change) => {
-                (self.api.replace(&self.registration.name, &params(), &object).await?, change)
+                (in_time(self.api.replace(&self.registration.name, &params(), &object)).await?, change)
             }
         };
         self.agreed = Some(authority);
@@ -295,7 +296,7 @@ impl Keeper {
     /// is to be made that nobody would remove.
     async fn owners(&mut self) -> Result<Option<Option<Vec<OwnerReference>>>, kube::Error> {
         let Some(name) = &self.registration.owner else { return Ok(Some(None)) };
-        let role = self.owners.get_opt(name).await?.filter(|role| role.metadata.deletion_timestamp.is_none());
+        let role = in_time(self.owners.get_opt(name)).await?.filter(|role| role.metadata.deletion_timestamp.is_none());
         let owner = role.and_then(|role| role.owner_ref(&()));
         if owner.is_none() && !self.orphaned {
             tracing::warn!(owner = %name, "no webhook configuration is made: its owner is gone, as when it is uninstalled");

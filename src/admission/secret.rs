@@ -27,6 +27,7 @@ use super::bundle;
 use super::certificates::Certificates;
 use super::pair::{self, Names, Pair, PairFault};
 use crate::api::FIELD_MANAGER;
+use crate::controller::answer::in_time;
 use crate::controller::watch::watch_object;
 use crate::telemetry::metrics;
 
@@ -181,7 +182,7 @@ impl Keeper {
                 promote(secret)
             }
         };
-        Ok(Some(self.api.replace(&self.name, &params(), &changed).await?))
+        Ok(Some(in_time(self.api.replace(&self.name, &params(), &changed)).await?))
     }
 
     /// The authorities of before, also when somebody took them out of the Secret: this replica and others still serve what
@@ -202,7 +203,7 @@ impl Keeper {
             ..Secret::default()
         };
         let secret = fill(secret, &pair::make(self.certificates.names(), now)?, &self.former("", now), now);
-        let created = self.api.create(&params(), &secret).await?;
+        let created = in_time(self.api.create(&params(), &secret)).await?;
         tracing::info!(kind = "Secret", name = created.name_any(), "webhook certificate made");
         Ok(created)
     }

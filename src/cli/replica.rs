@@ -17,6 +17,7 @@ use crate::admission::certificates::{Certificates, SETTLE};
 use crate::admission::registration::{self, Registration, Target};
 use crate::admission::routes::Bodies;
 use crate::admission::{self, Files, Names, ReadApi, Routes, SECRET_NAME, SecretSource, Webhook, server};
+use crate::controller::answer;
 use crate::controller::caches::{self, Caches};
 use crate::controller::events::Events;
 use crate::controller::installation::{self, Installation};
@@ -88,7 +89,7 @@ pub struct Config {
 /// What keeps it from starting; or a part of it ended that should not have.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let _lock = own(&config.data_dir)?;
-    let client = Client::try_from(cluster::config(config.kubeconfig.as_ref(), None).await?)?;
+    let client = answer::client(cluster::config(config.kubeconfig.as_ref(), None).await?)?;
     let identity = config.identity.clone().unwrap_or_else(|| default_identity(&config.data_dir));
     let shutdown = CancellationToken::new();
     tokio::spawn(signals(shutdown.clone())?);

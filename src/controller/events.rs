@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
+use super::answer::within;
 use crate::telemetry::metrics;
 
 /// Publishes Events. One that cannot be published is logged: it never stops the work that it tells of.
@@ -22,6 +24,8 @@ pub struct Events {
 
 /// The API server refuses longer notes.
 const LONGEST_NOTE: usize = 1000;
+/// How long the API server may take: it waits whoever tells of its work.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Objects and reasons that are remembered at most.
 const MOST: usize = 20_000;
 
@@ -85,7 +89,7 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(error) = recorder.publish(&event, &about).await {
+        if let Err(error) = within(PATIENCE, recorder.publish(&event, &about)).await {
             metrics().event_dropped();
             tracing::warn!(%error, %reason, "event not published");
         }

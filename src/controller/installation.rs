@@ -18,6 +18,7 @@ use kube::{Api, Client, Resource as _};
 use tokio::sync::watch::Sender;
 use tokio::time::Instant;
 
+use super::answer::within;
 use super::events::Events;
 use super::lease::{self, Leading};
 use crate::admission::registration::{CONFIGURATION_NAME, WEBHOOK_NAME};
@@ -105,14 +106,13 @@ impl Installation {
             return Ok(None);
         }
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), &namespace);
-        let lease = match tokio::time::timeout(LOOK, leases.get_opt(lease::NAME)).await {
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
+        let lease = match within(LOOK, leases.get_opt(lease::NAME)).await {
+            Err(kube::Error::Api(status)) if status.code == 403 => {
                 // without the right to look, anybody's change of the configuration would have us stand aside
                 self.cannot_ask(&namespace);
                 return Ok(None);
             }
-            Ok(found) => found?,
-            Err(_) => return Err(kube::Error::Service("no answer in time".into())),
+            found => found?,
         };
         Ok(lease.filter(|lease| self.alive(&namespace, lease)).map(|_| namespace))
     }
@@ -203,10 +203,15 @@ impl Aside {
             self.leading.send_if_modified(|until| until.take().is_some());
             return Duration::MAX;
         }
+        let mut held = self.held.clone();
         // asked for and not watched: a watch can be silent while somebody else takes over
-        if let Err(error) = self.look().await {
-            // as it was until it can be told
-            tracing::warn!(%error, "not known which installation leads");
+        tokio::select! {
+            looked = self.look() => if let Err(error) = looked {
+                // as it was until it can be told
+                tracing::warn!(%error, "not known which installation leads");
+            },
+            // a Lease that is given back may be another replica's at once, whatever is being waited for
+            () = held.wait_for(false) => {}
         }
         // asked again: it took a moment
         let until = self.held.until().filter(|_| self.asked && self.other.is_none());
@@ -216,8 +221,7 @@ impl Aside {
 
     /// Who leads.
     async fn look(&mut self) -> Result<(), kube::Error> {
-        let found = tokio::time::timeout(LOOK, self.api.get_opt(CONFIGURATION_NAME)).await;
-        let configuration = found.map_err(|_| kube::Error::Service("no answer in time".into()))??;
+        let configuration = within(LOOK, self.api.get_opt(CONFIGURATION_NAME)).await?;
         self.installation.saw(configuration.as_ref());
         let other = self.installation.other(configuration.as_ref()).await?;
         self.asked = true;
@@ -229,6 +233,8 @@ impl Aside {
         let changed = other != self.other;
         if other.is_some() {
             self.installation.not_in_charge();
+            // before it is said in an Event, which may take a while
+            self.leading.send_if_modified(|until| until.take().is_some());
         }
         self.other = other;
         let namespace = self.installation.namespace();

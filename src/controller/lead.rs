@@ -1,7 +1,7 @@
 //! The tasks of the leading replica. They are started when the Lease is won and dropped when it is lost.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -12,21 +12,22 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::LONGEST_SLEEP;
+use super::answer::in_time;
 use super::caches::Caches;
 use super::events::Events;
 use super::keys;
 use super::leader::Leader;
 use super::lease::Leading;
 use super::repository::{self, Cause, Worker};
+use super::retry::Retries;
 use super::secrets::Secrets;
+use crate::admission::index::PolicyIndex;
 use crate::api::signing_key::SigningKeyStatus;
 use crate::api::{PolicyRepository, SigningKey, conditions};
 use crate::git::Git;
 
 /// Workspaces that are put back at the same time.
 const CONCURRENCY: usize = 16;
-/// Pause before a workspace that failed is tried again.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Leads, until the future is dropped.
 pub async fn lead(client: Client, git: Git, secrets: Secrets, caches: Caches, events: Events, leading: Leading) {
@@ -56,26 +57,46 @@ async fn keep(leader: Arc<Leader>, mut caches: Caches) {
         return;
     }
     leader.index.mark_dirty(leader.index.names());
+    let retries = Mutex::new(Retries::default());
+    let retries = || retries.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        let names = leader.index.dirty().await;
+        let next = retries().next();
+        let asked = tokio::select! {
+            names = leader.index.dirty() => names,
+            () = until(next) => Vec::new(),
+        };
+        let now = Instant::now();
+        let mut names = retries().due(now);
+        names.extend(asked.into_iter().filter(|name| retries().asked(name, || known(&leader.index, name), now)));
+        names.sort();
+        names.dedup();
         let put_back = |name: String| async {
-            if let Err(error) = leader.reconcile(&name, None).await {
-                tracing::warn!(%error, kind = "WorkspacePolicy", name, "workspace not reconciled, trying again");
-                retry(&leader, name);
+            match leader.reconcile(&name, None).await {
+                Ok(_) => retries().succeeded(&name),
+                Err(error) => {
+                    tracing::warn!(%error, kind = "WorkspacePolicy", name, "workspace not reconciled, trying again");
+                    let known = known(&leader.index, &name);
+                    retries().failed(name, known, Instant::now());
+                }
             }
         };
         futures::stream::iter(names).for_each_concurrent(CONCURRENCY, put_back).await;
     }
 }
 
-fn retry(leader: &Arc<Leader>, name: String) {
-    let leader = Arc::downgrade(leader);
-    tokio::spawn(async move {
-        tokio::time::sleep(PAUSE).await;
-        if let Some(leader) = leader.upgrade() {
-            leader.index.mark_dirty([name]);
-        }
-    });
+/// What an attempt depends on that somebody else may change: object, ledger, and the trusted keys.
+fn known(index: &PolicyIndex, name: &str) -> [Option<String>; 3] {
+    let view = index.view(name);
+    let ledger = view.ledger.map(|ledger| ledger.resource_version).or(view.unreadable_ledger);
+    [view.object.map(|object| object.resource_version), ledger, Some(index.keys().fingerprint().to_owned())]
+}
+
+/// Until a moment, or for ever.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What changes by the clock alone: a policy or a key runs out.
@@ -196,7 +217,7 @@ async fn report_keys(client: Client, mut caches: Caches, events: Events) {
             let name = key.name_any();
             let version = key.resource_version();
             let (params, patch) = super::apply::<SigningKey>(&name, version.as_deref(), "status", &status);
-            if let Err(error) = api.patch_status(&name, &params, &patch).await {
+            if let Err(error) = in_time(api.patch_status(&name, &params, &patch)).await {
                 // the watch brings what is newer
                 tracing::debug!(%error, kind = "SigningKey", name, "status not written");
                 continue;
@@ -216,7 +237,7 @@ async fn report_keys(client: Client, mut caches: Caches, events: Events) {
 
 /// The keys whose status is not what it should be, and the next moment at which one changes by the clock.
 fn due_key_statuses(caches: &Caches, now: Timestamp) -> (Vec<(SigningKey, SigningKeyStatus)>, Option<Timestamp>) {
-    let keys = caches.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let keys = caches.keys.lock().unwrap_or_else(PoisonError::into_inner);
     let (ring, claims) = (keys.ring(), keys.claims());
     let due = keys.objects().filter_map(|key| {
         let generation = key.metadata.generation;

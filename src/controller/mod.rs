@@ -15,6 +15,7 @@ use crate::api::FIELD_MANAGER;
 
 pub mod accept;
 pub mod access;
+pub mod answer;
 pub mod caches;
 pub mod candidate;
 pub mod credentials;

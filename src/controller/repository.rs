@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::accept::{Accepted, accept};
+use super::answer::in_time;
 use super::candidate::Candidate;
 use super::credentials::Credentials;
 use super::documents::Documents;
@@ -372,9 +373,9 @@ impl Worker {
             }
             let version = latest.resource_version();
             let (params, patch) = super::apply::<PolicyRepository>(&name, version.as_deref(), "status", &status);
-            match api.patch_status(&name, &params, &patch).await {
+            match in_time(api.patch_status(&name, &params, &patch)).await {
                 Ok(_) => return self.tell(&name, repository, &previous, &status).await,
-                Err(kube::Error::Api(refused)) if refused.code == 409 => match api.get(&name).await {
+                Err(kube::Error::Api(refused)) if refused.code == 409 => match in_time(api.get(&name)).await {
                     // what was looked at is still what is asked for: only something else of the object changed
                     Ok(now)
                         if now.uid() == repository.uid()

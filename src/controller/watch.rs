@@ -5,8 +5,11 @@
 //!
 //! A watch that has ended is never resumed: everything is listed again. Where etcd was restored from a backup, the cluster is
 //! at an older resourceVersion than the one to resume from, and the API server would say nothing at all until it has caught
-//! up, about all that was taken back. It costs a list of each kind where the API server ends a watch, which
-//! it does once or twice an hour, and one every ten seconds at most where something cuts every connection.
+//! up, about all that was taken back. It costs a list of each kind where a watch ends, which is asked for
+//! every 50 minutes or so, and one every ten seconds at most where something cuts every connection.
+//!
+//! Nothing is waited for without end: a page of a list and the start of a watch for as long as any request, and a watch for
+//! its next bookmark.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -19,7 +22,10 @@ use kube::core::Request;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
+use super::answer::{self, in_time};
+use super::retry::jittered;
 use crate::api::sent::SentList;
 use crate::api::{Sent, Unreadable, is_older};
 use crate::telemetry::metrics;
@@ -42,6 +48,11 @@ pub enum Seen<K> {
 const PAGE: u32 = 500;
 /// The API server sends bookmarks about once a minute: after this silence the connection is made anew.
 const SILENCE: Duration = Duration::from_secs(130);
+/// A watch is ended by the API server after so long, or up to a tenth more, so that not all are listed again at once. It is
+/// about as long as it gives a watch of its own accord. The client's default, not five minutes, would have every replica read
+/// 10 000 policies twelve times an hour, to find what no watch is known to miss: that it is alive is told by its bookmarks,
+/// and that the cluster was taken back by their versions. What a fault of the API server keeps from it is found by the next list.
+const WATCH: Duration = Duration::from_secs(50 * 60);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// After a watch that ends sooner the pauses grow: everything is listed again after each.
@@ -72,18 +83,39 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let name = name.to_owned();
-    let begin = move || (watcher::watch_object(api.clone(), &name).boxed(), tokio::time::Instant::now() + AGAIN);
-    let next = |(begin, mut current): (_, Option<(BoxStream<'static, _>, _)>)| async move {
+    let begin = move || Watching {
+        watch: watcher::watch_object(api.clone(), &name).boxed(),
+        until: Instant::now() + answer::LONGEST,
+        listed: false,
+    };
+    let next = |(begin, mut current): (_, Option<Watching<K>>)| async move {
         loop {
-            let (watch, until) = current.get_or_insert_with(&begin);
+            let Watching { watch, until, listed } = current.get_or_insert_with(&begin);
             match tokio::time::timeout_at(*until, watch.next()).await {
-                Ok(Some(Ok(object))) => return Some((Ok(object), (begin, current))),
+                Ok(Some(Ok(object))) => {
+                    if !std::mem::replace(listed, true) {
+                        *until = Instant::now() + AGAIN;
+                    }
+                    return Some((Ok(object), (begin, current)));
+                }
                 Ok(Some(Err(error))) => return Some((Err(error), (begin, None))),
+                Err(_late) if !*listed => {
+                    return Some((Err(watcher::Error::InitialListFailed(answer::late())), (begin, None)));
+                }
                 Ok(None) | Err(_) => current = None,
             }
         }
     };
     stream::unfold((begin, None), next).default_backoff()
+}
+
+/// A watch of one object.
+struct Watching<K> {
+    watch: BoxStream<'static, watcher::Result<Option<K>>>,
+    /// When it is begun anew.
+    until: Instant,
+    /// Whether it has said what there is.
+    listed: bool,
 }
 
 async fn follow<K>(client: Client, fields: Option<String>, mut sink: impl FnMut(Seen<K>))
@@ -93,7 +125,7 @@ where
     let mut pause = FIRST_PAUSE;
     let mut last = None;
     loop {
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         if let Err(error) = list_then_watch(&client, fields.as_deref(), &mut last, &mut sink).await {
             say_failed(&K::plural(&()), &error);
         }
@@ -155,7 +187,7 @@ where
     let request = Request::new(K::url_path(&(), None));
     loop {
         let page = request.list(&params).map_err(kube::Error::BuildRequest)?;
-        let page: SentList<K> = client.request(page).await?;
+        let page: SentList<K> = in_time(client.request(page)).await?;
         for object in page.items.unwrap_or_default() {
             names.insert(object.name_any());
             tell(object, sink);
@@ -182,8 +214,9 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
 {
     let api: Api<Sent<K>> = Api::all(client.clone());
-    let params = WatchParams { field_selector: fields.map(str::to_owned), ..WatchParams::default() };
-    let stream = match api.watch(&params, version).await {
+    let timeout = u32::try_from(jittered(WATCH).as_secs()).ok();
+    let params = WatchParams { field_selector: fields.map(str::to_owned), timeout, ..WatchParams::default() };
+    let stream = match in_time(api.watch(&params, version)).await {
         Err(kube::Error::Api(status)) if status.code == 410 => return Ok(()),
         other => other?,
     };

@@ -15,6 +15,7 @@ use super::PATH;
 use super::endpoints::Endpoints;
 use crate::api::PolicyRepository;
 use crate::api::conditions::{self, NewCondition};
+use crate::controller::answer::in_time;
 use crate::controller::caches::Repositories;
 use crate::controller::events::Events;
 use crate::controller::lease::Leading;
@@ -105,7 +106,7 @@ async fn write(
         "metadata": {"name": name, "resourceVersion": repository.resource_version()},
         "status": {"conditions": now},
     });
-    api.patch_status(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await?;
+    in_time(api.patch_status(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object))).await?;
     let says = |condition: &Condition| (condition.status.clone(), condition.reason.clone());
     if let Some(bad) = now.first().filter(|now| now.status == "False" && present.map(says) != Some(says(now))) {
         let about = Events::repository(&name, repository.uid());

@@ -8,6 +8,8 @@ mod leaders;
 mod leftovers;
 mod lowered;
 mod probes;
+mod proxy;
+mod silence;
 mod skew;
 pub(crate) mod support;
 mod tamper;
