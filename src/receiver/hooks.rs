@@ -8,6 +8,7 @@
 //!
 //! Genuine and other requests are counted apart, so that nobody's junk keeps a forge waiting.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -110,7 +111,7 @@ impl Service for Hooks {
     const NAME: &'static str = "receiver";
     type Body = Full<Bytes>;
 
-    async fn answer(&self, request: Request<Incoming>, _draining: bool) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, _peer: IpAddr, _draining: bool) -> Response<Full<Bytes>> {
         let Some(name) = request.uri().path().strip_prefix(PATH).map(str::to_owned) else {
             return Answer::plain(StatusCode::NOT_FOUND, format!("there is POST {PATH}NAME\n")).into();
         };
