@@ -5,6 +5,7 @@
 //! told here, since that can name what is secret: it is in the status of the `WorkspacePolicy`.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -47,7 +48,7 @@ impl Service for ReadApi {
     const NAME: &'static str = "read API";
     type Body = Pieces;
 
-    async fn answer(&self, request: Request<Incoming>, _draining: bool) -> Response<Pieces> {
+    async fn answer(&self, request: Request<Incoming>, _peer: IpAddr, _draining: bool) -> Response<Pieces> {
         let Ok(place) = Arc::clone(&self.sending).try_acquire_owned() else {
             return later("too many documents are being sent").map(Pieces::from);
         };

@@ -7,21 +7,23 @@
 //! | `GET /readyz` | 200 once it can answer what it is asked, 503 and why before, and from the signal to stop on |
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, HeaderValue};
+use http::header::{ALLOW, CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
+use super::places::{Place, Places, Taken};
 use super::review::Answer;
 use super::server::Service;
 use super::tls::Serving;
-use crate::telemetry::trace;
+use super::unread::{Awaited, Unread};
+use crate::telemetry::{Rationed, trace};
 
 /// Where the API server sends its reviews.
 pub const VALIDATE_PATH: &str = "/validate";
@@ -29,6 +31,10 @@ pub const VALIDATE_PATH: &str = "/validate";
 pub const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
 /// Bodies up to here, as good as all, wait for no larger one.
 const SMALL_BODY_BYTES: usize = 64 * 1024;
+/// Small requests that wait for a place, and large ones. What waits holds its head and 64 KiB of its body in memory, so it is
+/// bounded as well, and shared out: whoever comes then is told to come again.
+const SMALL_WAITING: usize = 1024;
+const LARGE_WAITING: usize = 256;
 
 /// What answers reviews.
 pub trait Handler: Send + Sync + 'static {
@@ -44,9 +50,10 @@ pub trait Handler: Send + Sync + 'static {
 /// The bounds of requests with a body.
 #[derive(Clone, Debug)]
 pub struct Bodies {
-    /// For the body of a request to arrive.
+    /// For a request to wait for a place, and then for its body to arrive.
     pub arrive: Duration,
-    /// Small requests (64 KiB) in memory at a time, and large ones.
+    /// Small requests (64 KiB) in memory at a time, and large ones. An address alone gets a quarter of them: 256 small ones
+    /// are more than an API server sends over one connection at a time.
     pub small: usize,
     /// See `small`.
     pub large: usize,
@@ -54,7 +61,7 @@ pub struct Bodies {
 
 impl Default for Bodies {
     fn default() -> Bodies {
-        Bodies { arrive: Duration::from_secs(5), small: 512, large: 8 }
+        Bodies { arrive: Duration::from_secs(5), small: 1024, large: 16 }
     }
 }
 
@@ -63,15 +70,16 @@ pub struct Routes<H> {
     handler: Arc<H>,
     serving: Arc<Serving>,
     arrive: Duration,
-    small: Semaphore,
-    large: Semaphore,
+    small: Arc<Places>,
+    large: Arc<Places>,
+    unread: Rationed,
 }
 
 impl<H: Handler> Routes<H> {
     /// Routes to `handler`, under the certificate of `serving`.
     pub fn new(handler: Arc<H>, serving: Arc<Serving>, bodies: &Bodies) -> Routes<H> {
-        let (small, large) = (Semaphore::new(bodies.small), Semaphore::new(bodies.large));
-        Routes { handler, serving, arrive: bodies.arrive, small, large }
+        let (small, large) = (Places::new(bodies.small, SMALL_WAITING), Places::new(bodies.large, LARGE_WAITING));
+        Routes { handler, serving, arrive: bodies.arrive, small, large, unread: Rationed::default() }
     }
 
     fn readiness(&self, draining: bool) -> Answer {
@@ -88,36 +96,49 @@ impl<H: Handler> Routes<H> {
         }
     }
 
-    async fn validate(&self, request: Request<Incoming>) -> Answer {
+    async fn validate(&self, request: Request<Incoming>, peer: IpAddr) -> Answer {
         let (parts, body) = request.into_parts();
-        let declared = match parts.headers.get(CONTENT_LENGTH) {
-            // hyper has held it against the body already, so that it is a number.
-            Some(_) => body.size_hint().exact(),
-            None => None,
-        };
+        let awaited = Awaited::new(&self.unread, peer);
+        let declares_length = parts.headers.contains_key(CONTENT_LENGTH);
+        match self.arrived(body, declares_length, peer).await {
+            Ok((_place, body)) => {
+                awaited.arrived();
+                let span = trace::admission(&parts.headers);
+                self.handler.validate(body).instrument(span).await
+            }
+            Err(unread) => awaited.refused(unread),
+        }
+    }
+
+    /// The body once it is here, and the place that it has.
+    async fn arrived(&self, body: Incoming, declares_length: bool, peer: IpAddr) -> Result<(Place, Bytes), Unread> {
+        // hyper has held what is declared against the body already, so that it is a number.
+        let declared = if declares_length { body.size_hint().exact() } else { None };
         if declared.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
-            return too_large();
+            return Err(too_large());
         }
         // Large ones, and those that do not say, share few places: they can fill neither the memory nor the way of the small.
         let small = declared.is_some_and(|length| length <= SMALL_BODY_BYTES as u64);
         let places = if small { &self.small } else { &self.large };
-        let arriving = async {
-            let place = places.acquire().await;
-            (place, Limited::new(body, MAX_BODY_BYTES).collect().await)
+        let place = match places.take(peer) {
+            Taken::Now(place) => place,
+            Taken::Later(place) => match tokio::time::timeout(self.arrive, place).await {
+                Ok(Ok(place)) => place,
+                Ok(Err(_)) | Err(_) => return Err(busy()),
+            },
+            Taken::Full => return Err(busy()),
         };
-        let Ok((_place, body)) = tokio::time::timeout(self.arrive, arriving).await else {
-            return Answer::plain(
-                StatusCode::REQUEST_TIMEOUT,
-                format!("the body did not arrive within {:?}\n", self.arrive),
-            );
-        };
-        match body {
-            Ok(body) => {
-                let span = trace::admission(&parts.headers);
-                self.handler.validate(body.to_bytes()).instrument(span).await
+        match tokio::time::timeout(self.arrive, Limited::new(body, MAX_BODY_BYTES).collect()).await {
+            Ok(Ok(body)) => Ok((place, body.to_bytes())),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+            Ok(Err(error)) => {
+                let why = format!("the body cannot be read: {error}").into();
+                Err(Unread { status: StatusCode::BAD_REQUEST, why })
             }
-            Err(error) if error.is::<LengthLimitError>() => too_large(),
-            Err(error) => Answer::plain(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}\n")),
+            Err(_) => {
+                let why = format!("the body did not arrive within {:?}", self.arrive).into();
+                Err(Unread { status: StatusCode::REQUEST_TIMEOUT, why })
+            }
         }
     }
 }
@@ -126,9 +147,16 @@ impl<H: Handler> Service for Routes<H> {
     const NAME: &'static str = "webhook";
     type Body = Full<Bytes>;
 
-    async fn answer(&self, request: Request<Incoming>, draining: bool) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr, draining: bool) -> Response<Full<Bytes>> {
         match (request.method(), request.uri().path()) {
-            (&Method::POST, VALIDATE_PATH) => self.validate(request).await.into(),
+            (&Method::POST, VALIDATE_PATH) => {
+                let mut response: Response<_> = self.validate(request, peer).await.into();
+                // An API server that is told when to come again does so by itself, within the time that it has.
+                if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+                    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                }
+                response
+            }
             (&Method::GET | &Method::HEAD, "/healthz") => Answer::plain(StatusCode::OK, "ok\n").into(),
             (&Method::GET | &Method::HEAD, "/readyz") => self.readiness(draining).into(),
             (_, VALIDATE_PATH | "/healthz" | "/readyz") => not_allowed(),
@@ -148,9 +176,12 @@ fn not_allowed() -> Response<Full<Bytes>> {
     response
 }
 
-fn too_large() -> Answer {
-    Answer::plain(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        format!("the body is larger than {MAX_BODY_BYTES} bytes, the most that is read\n"),
-    )
+fn too_large() -> Unread {
+    let why = format!("the body is larger than {MAX_BODY_BYTES} bytes, the most that is read").into();
+    Unread { status: StatusCode::PAYLOAD_TOO_LARGE, why }
+}
+
+fn busy() -> Unread {
+    let why = "too many requests are being read; try again".into();
+    Unread { status: StatusCode::SERVICE_UNAVAILABLE, why }
 }

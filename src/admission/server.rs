@@ -1,9 +1,10 @@
-//! The HTTPS server, whatever is served by it: HTTP/1.1 and HTTP/2 by ALPN, everything bounded, nothing in it that a
-//! caller could make wait for another.
+//! The HTTPS server, whatever is served by it: HTTP/1.1 and HTTP/2 by ALPN, everything bounded, and what is bounded shared out
+//! by address where `Limits::fair` says so: a caller can use up what there is for its own address. Who has dozens of addresses
+//! can keep others waiting, and anybody can cost processor time.
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,8 +30,13 @@ pub trait Service: Send + Sync + 'static {
     const NAME: &'static str;
     /// The bodies of its answers.
     type Body: Body<Data = Bytes, Error = Infallible> + From<Bytes> + Send + 'static;
-    /// Answers a request. `draining`: from the signal to stop on.
-    fn answer(&self, request: Request<Incoming>, draining: bool) -> impl Future<Output = Response<Self::Body>> + Send;
+    /// Answers a request of `peer`. `draining`: from the signal to stop on.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        draining: bool,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
 /// The bounds of a server.
@@ -38,9 +44,12 @@ pub trait Service: Send + Sync + 'static {
 pub struct Limits {
     /// Connections served at a time; more wait in the kernel's queue.
     pub connections: usize,
+    /// Whether they are shared out by address, and those of an address that has its share closed at once. Not where all may
+    /// come from the address of a proxy.
+    pub fair: bool,
     /// From a connection to its first request, TLS handshake included.
     pub first_request: Duration,
-    /// For which a connection may lie idle. Longer than the 90 s after which an API server drops its own idle connections,
+    /// For which nothing may be asked on a connection. Longer than the 90 s after which an API server drops its own idle connections,
     /// so that it never writes into one that is just being closed here.
     pub idle: Duration,
     /// For which a connection may live: then it is cut, whatever it does. With a bound HTTP/1.1 alone is spoken, whose
@@ -48,7 +57,7 @@ pub struct Limits {
     pub lifetime: Option<Duration>,
     /// From the signal on, for which requests are still taken while nobody has heard yet that this replica goes.
     pub shutdown_delay: Duration,
-    /// After that, for requests in flight to end.
+    /// After that, for requests in flight to end; also for those of a connection that is closed because it was idle.
     pub shutdown_timeout: Duration,
 }
 
@@ -56,6 +65,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 1024,
+            fair: true,
             first_request: Duration::from_secs(10),
             idle: Duration::from_secs(120),
             lifetime: None,
@@ -71,6 +81,7 @@ impl Limits {
     pub fn brief(shutdown_delay: Duration) -> Limits {
         Limits {
             connections: 256,
+            fair: false,
             first_request: Duration::from_secs(5),
             idle: Duration::from_secs(10),
             lifetime: Some(Duration::from_secs(30)),
@@ -137,15 +148,16 @@ pub async fn serve_plain<S: Service>(listener: TcpListener, service: S, limits: 
     connection::accept(listener, None, shared, shutdown).await;
 }
 
-/// Answers one request of a connection that was opened at `opened`. Whatever happens in it ends in an answer: a panic
+/// Answers one request of `peer`, on a connection that was opened at `opened`. Whatever happens in it ends in an answer: a panic
 /// is a 500, which the API server takes for a no.
 pub(super) async fn respond<S: Service>(
     shared: Arc<Shared<S>>,
+    peer: IpAddr,
     opened: Instant,
     request: Request<Incoming>,
 ) -> Result<Response<S::Body>, Infallible> {
     let version = request.version();
-    let answer = shared.service.answer(request, shared.draining.load(Ordering::Relaxed));
+    let answer = shared.service.answer(request, peer, shared.draining.load(Ordering::Relaxed));
     let mut response = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
         metrics().panicked(S::NAME);
         tracing::error!(server = S::NAME, "panic while a request was answered");

@@ -8,6 +8,7 @@
 //!
 //! Genuine and other requests are counted apart, so that nobody's junk keeps a forge waiting.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ use crate::admission::server::Service;
 use crate::api::policy_repository::ReceiverType;
 use crate::git::shown;
 use crate::telemetry::labels::Hook;
-use crate::telemetry::metrics;
+use crate::telemetry::{Rationed, metrics};
 
 /// The largest body that is read. Nothing of it is kept.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -35,21 +36,14 @@ const ARRIVE: Duration = Duration::from_secs(5);
 /// Refused requests that are told so at once, and then one for each [`BETWEEN_REFUSALS`].
 const REFUSALS_AT_ONCE: u32 = 100;
 const BETWEEN_REFUSALS: Duration = Duration::from_millis(20);
-/// How often the log says that there were any.
-const BETWEEN_WARNINGS: Duration = Duration::from_secs(10);
 
 /// Takes the requests of forges.
 pub struct Hooks {
     endpoints: Arc<Endpoints>,
     /// Stands where a repository has no token: nobody knows it.
     nobodys: [u8; 32],
-    refusals: Mutex<Refusals>,
-}
-
-struct Refusals {
-    answers: Bucket,
-    warnings: Bucket,
-    untold: u64,
+    refusals: Mutex<Bucket>,
+    warnings: Rationed,
 }
 
 impl Hooks {
@@ -60,13 +54,8 @@ impl Hooks {
     pub fn new(endpoints: Arc<Endpoints>) -> Result<Hooks, getrandom::Error> {
         let mut nobodys = [0; 32];
         getrandom::fill(&mut nobodys)?;
-        let now = Instant::now();
-        let refusals = Refusals {
-            answers: Bucket::new(REFUSALS_AT_ONCE, BETWEEN_REFUSALS, now),
-            warnings: Bucket::new(1, BETWEEN_WARNINGS, now),
-            untold: 0,
-        };
-        Ok(Hooks { endpoints, nobodys, refusals: Mutex::new(refusals) })
+        let refusals = Mutex::new(Bucket::new(REFUSALS_AT_ONCE, BETWEEN_REFUSALS, Instant::now()));
+        Ok(Hooks { endpoints, nobodys, refusals, warnings: Rationed::default() })
     }
 
     async fn receive(&self, name: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -101,17 +90,14 @@ impl Hooks {
         let name = shown(name);
         tracing::debug!(repository = name, "hook refused");
         let now = Instant::now();
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.untold += 1;
-        if refusals.warnings.take(now).is_ok() {
-            let count = std::mem::take(&mut refusals.untold);
+        if let Some(count) = self.warnings.happened(now) {
             tracing::warn!(
                 count,
                 repository = name,
                 "hooks refused: signature or token missing or wrong, or no receiver of that name"
             );
         }
-        match refusals.answers.take(now) {
+        match self.refusals.lock().unwrap_or_else(PoisonError::into_inner).take(now) {
             Ok(()) => {
                 let message = "refused: prove with the token of the repository's receiver that it is you\n";
                 Answer::plain(StatusCode::UNAUTHORIZED, message).into()
@@ -125,7 +111,7 @@ impl Service for Hooks {
     const NAME: &'static str = "receiver";
     type Body = Full<Bytes>;
 
-    async fn answer(&self, request: Request<Incoming>, _draining: bool) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, _peer: IpAddr, _draining: bool) -> Response<Full<Bytes>> {
         let Some(name) = request.uri().path().strip_prefix(PATH).map(str::to_owned) else {
             return Answer::plain(StatusCode::NOT_FOUND, format!("there is POST {PATH}NAME\n")).into();
         };

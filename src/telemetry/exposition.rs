@@ -5,6 +5,7 @@
 //! | `kind`, `decision`, `mode`, `rule`, `reason`, `result`, `resource`, `server`, `certificate` | closed sets |
 //! | `repository`, `signing_key`, `key_id`, `workspace` and what a policy says of itself | objects of the cluster |
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -68,7 +69,7 @@ impl Service for Exposition {
     const NAME: &'static str = "metrics";
     type Body = Full<Bytes>;
 
-    async fn answer(&self, request: Request<Incoming>, _draining: bool) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, _peer: IpAddr, _draining: bool) -> Response<Full<Bytes>> {
         match (request.method(), request.uri().path()) {
             (&Method::GET, PATH) => self.scrape().await.into(),
             (_, PATH) => {

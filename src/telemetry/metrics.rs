@@ -136,6 +136,11 @@ impl Metrics {
         children.duration.observe(elapsed.as_secs_f64());
     }
 
+    /// An admission request was refused before its body had arrived.
+    pub fn admission_unread(&self) {
+        self.admission[Decided::Error as usize][Mode::Enforce as usize].requests.inc();
+    }
+
     /// A request broke these rules, each named once.
     pub fn violations(&self, rules: &[&str], mode: Mode) {
         for rule in rules {

@@ -16,6 +16,7 @@ pub mod log;
 pub mod metrics;
 mod otlp;
 mod process;
+mod rationed;
 mod repositories;
 mod state;
 pub mod trace;
@@ -23,6 +24,7 @@ pub mod trace;
 pub use exposition::Exposition;
 pub use labels::{Decided, Mode};
 pub use metrics::metrics;
+pub use rationed::Rationed;
 pub use repositories::RepositoryMetrics;
 pub use state::Sources;
 

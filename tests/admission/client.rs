@@ -1,7 +1,7 @@
 //! A client as the API server is one: HTTP over TLS, connections kept.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what cannot be set up ends the test")]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -121,7 +121,22 @@ pub(crate) async fn handshake(
     name: &str,
     config: Arc<ClientConfig>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(address).await?;
+    secured(TcpStream::connect(address).await?, name, config).await
+}
+
+/// The same from an address of one's own: on Linux all of 127.0.0.0/8 are.
+pub(crate) async fn handshake_from(
+    source: IpAddr,
+    address: SocketAddr,
+    name: &str,
+    config: Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(source, 0))?;
+    secured(socket.connect(address).await?, name, config).await
+}
+
+async fn secured(stream: TcpStream, name: &str, config: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
     stream.set_nodelay(true)?;
     TlsConnector::from(config).connect(ServerName::try_from(name.to_owned()).unwrap(), stream).await
 }

@@ -3,6 +3,7 @@
 mod certificates;
 pub(crate) mod client;
 mod files;
+mod flood;
 mod read_api;
 mod registration;
 mod replica;

@@ -79,8 +79,8 @@ pub(super) async fn certificates(folder: &std::path::Path, stop: &CancellationTo
     (certificates, authority)
 }
 
-struct Server {
-    address: SocketAddr,
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     authority: String,
     echo: Arc<Echo>,
     shutdown: CancellationToken,
@@ -89,11 +89,11 @@ struct Server {
 }
 
 impl Server {
-    async fn start(limits: Limits) -> Server {
+    pub(super) async fn start(limits: Limits) -> Server {
         Server::with(limits, &Bodies::default()).await
     }
 
-    async fn with(limits: Limits, bodies: &Bodies) -> Server {
+    pub(super) async fn with(limits: Limits, bodies: &Bodies) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let shutdown = CancellationToken::new();
         let (certificates, authority) = certificates(folder.path(), &shutdown).await;
@@ -117,7 +117,7 @@ impl Server {
         }
     }
 
-    fn config(&self, protocol: &str) -> Arc<ClientConfig> {
+    pub(super) fn config(&self, protocol: &str) -> Arc<ClientConfig> {
         trusting(&self.authority, protocol)
     }
 
@@ -125,11 +125,11 @@ impl Server {
         Connection::open(self.address, NAME, self.config(protocol)).await
     }
 
-    async fn http1(&self) -> Connection {
+    pub(super) async fn http1(&self) -> Connection {
         self.open("http/1.1").await.unwrap()
     }
 
-    async fn http2(&self) -> Connection {
+    pub(super) async fn http2(&self) -> Connection {
         self.open("h2").await.unwrap()
     }
 

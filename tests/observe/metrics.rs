@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::support::{World, eventually, get, has_prometheus, read, scrape, series};
+use crate::admission::client::{blind, handshake};
 use crate::cluster::ControllerOptions;
 use crate::cluster::skip::skip;
 
@@ -99,6 +100,38 @@ async fn every_decision_is_counted_once_under_what_was_decided_and_by_the_rules_
     assert_eq!(grown(r#"sekuire_admission_violations_total{mode="enforce",rule="tool.blocked"}"#), 3.0);
     let durations = r#"sekuire_admission_duration_seconds_count{decision="denied",kind="Agent",mode="enforce"}"#;
     assert_eq!(grown(durations), 3.0);
+}
+
+#[tokio::test]
+async fn what_is_refused_or_given_up_before_its_body_is_here_is_counted_and_told() {
+    let world = World::new("unread").await;
+    let controller = world.controller(ControllerOptions::new("a")).await;
+    let errors = async || series(&scrape(&controller).await)[r#"sekuire_admission_requests_total{decision="error",kind="Agent",mode="enforce"}"#];
+    let before = errors().await;
+    let address = controller.url().strip_prefix("https://").unwrap().parse().unwrap();
+    let ask = async |length: usize| {
+        let mut stream = handshake(address, "127.0.0.1", blind()).await.unwrap();
+        let head = format!("POST /validate HTTP/1.1\r\nhost: webhook\r\ncontent-length: {length}\r\n\r\n{{");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        stream
+    };
+    let (mut late, gone, mut large) = (ask(100).await, ask(100).await, ask(4_000_000).await);
+    drop(gone);
+    for (stream, status) in [(&mut large, "413"), (&mut late, "408")] {
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"));
+    }
+    eventually("all three are counted", async || {
+        let counted = errors().await - before;
+        if counted == 3.0 { Ok(()) } else { Err(counted) }
+    })
+    .await;
+    let log = controller.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("admission requests not read")).collect();
+    assert!(!lines.is_empty() && lines.len() < 3, "the rest is told ten seconds later: {lines:#?}");
+    assert!(lines[0].contains(r#""peer":"127.0.0.1""#), "{lines:#?}");
 }
 
 #[tokio::test]
