@@ -166,9 +166,9 @@ async fn work(mut worker: Worker, mut wakes: Wakes) {
         wakes.ring.borrow_and_update();
         wakes.several.borrow_and_update();
         let pause = worker.look(&repository, cause).await;
-        if cause == Cause::Look {
-            next_fetch = Instant::now() + pause;
-        }
+        // a judgement that failed for want of the clone is mended by a fetch
+        let next_look = Instant::now() + pause;
+        next_fetch = if cause == Cause::Look { next_look } else { next_fetch.min(next_look) };
         let looked_at = asked(&repository);
         // a sleep follows no clock that is set: it is looked at in between
         let doze =

@@ -23,6 +23,9 @@ pub enum GitError {
     /// The repository, or what the server sent, is larger than what is accepted, or costs more to read.
     #[error("{0}")]
     Limit(String),
+    /// All repositories together take more than what is accepted, and this one was stopped.
+    #[error("{0}")]
+    Crowded(String),
     /// Anything else: unreachable, no such branch, broken data, out of time, a crash of the child.
     #[error("{0}")]
     Failed(String),
@@ -36,7 +39,7 @@ impl GitError {
             Self::Url(_) => "URLInvalid",
             Self::Authentication(_) | Self::Credentials(_) => "AuthenticationFailed",
             Self::Limit(_) => "LimitExceeded",
-            Self::Request(_) | Self::Failed(_) => "GitOperationFailed",
+            Self::Request(_) | Self::Crowded(_) | Self::Failed(_) => "GitOperationFailed",
         }
     }
 
@@ -48,6 +51,7 @@ impl GitError {
             Self::Authentication(text) => Self::Authentication(change(text)),
             Self::Credentials(text) => Self::Credentials(change(text)),
             Self::Limit(text) => Self::Limit(change(text)),
+            Self::Crowded(text) => Self::Crowded(change(text)),
             Self::Failed(text) => Self::Failed(change(text)),
         }
     }

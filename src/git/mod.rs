@@ -14,6 +14,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 mod access;
 pub mod child;
 mod error;
+mod memory;
 mod process;
 mod protocol;
 mod reference;
@@ -34,6 +36,7 @@ pub use reference::Reference;
 pub use shown::{one_line, shown};
 pub use signature::{SignatureKeys, Signed, SignedObject};
 
+use memory::Memory;
 use protocol::{Answer, Job, Work};
 
 /// How long a job without network may take. Reading is bounded by the other limits; this is for a disk that hangs.
@@ -48,17 +51,26 @@ pub struct Git {
     exe: PathBuf,
     data_dir: PathBuf,
     limits: Limits,
+    memory: Arc<Memory>,
     allow_insecure: bool,
 }
 
-/// What one child may cost, and how much it may hand over. A repository beyond a limit is `LimitExceeded`.
+/// What one child may cost, and how much it may hand over: a repository beyond that is `LimitExceeded`. And what all
+/// may cost together: of those, the largest ones have to wait for each other ([`GitError::Crowded`]).
+///
+/// The chart gives the container 768 MiB of memory and 2 GiB for clones, which is for these defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Address space of a child in bytes (`RLIMIT_AS`): default 512 MiB.
     pub memory_bytes: u64,
-    /// Bytes that one fetch may receive, and the size of any file that a child writes: default 256 MiB. A clone that
-    /// takes up twice as much through many fetches is made anew.
+    /// Memory of all children, with what this process holds of their answers: default 576 MiB. More than one child may
+    /// take with its answer.
+    pub all_memory_bytes: u64,
+    /// Bytes that one fetch may receive: default 256 MiB. A file that a child writes may be a quarter larger. A clone that
+    /// takes up twice as much through many fetches is made anew, and stays until that is done.
     pub pack_bytes: u64,
+    /// Bytes of all clones: default 1.5 GiB, which is more than one repository ever takes.
+    pub clones_bytes: u64,
     /// The largest file that is ever read: default 256 KiB. A larger one is listed with its size.
     pub file_bytes: u64,
     /// Documents below the path in one commit: default 20 000.
@@ -75,7 +87,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_bytes: 512 << 20,
+            all_memory_bytes: 576 << 20,
             pack_bytes: 256 << 20,
+            clones_bytes: 1536 << 20,
             file_bytes: 256 << 10,
             files: 20_000,
             commits: 1_000,
@@ -212,7 +226,8 @@ impl Git {
     /// `file://` URLs are accepted, which is for tests and the demo.
     #[must_use]
     pub fn new(exe: PathBuf, data_dir: PathBuf, limits: Limits, allow_insecure: bool) -> Self {
-        Self { exe, data_dir, limits, allow_insecure }
+        let memory = Arc::new(Memory::new(limits.all_memory_bytes));
+        Self { exe, data_dir, limits, memory, allow_insecure }
     }
 
     /// Fetches what is asked for, unless the clone has it already, and lists documents.
@@ -284,7 +299,7 @@ impl Git {
 
     async fn run(&self, work: Work, timeout: Duration) -> Result<(Answer, Vec<u8>), GitError> {
         let job = Job { limits: self.limits.clone(), allow_insecure: self.allow_insecure, work };
-        process::run(&self.exe, &self.data_dir, &job, timeout).await
+        process::run(&self.exe, &self.data_dir, &self.memory, &job, timeout).await
     }
 }
 

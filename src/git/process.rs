@@ -1,8 +1,10 @@
-//! The parent's side: one child process per job, bounded in time and in what it may print.
+//! The parent's side: one child process per job, bounded in time and in what it may print, and with all others in memory.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -10,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
 use super::GitError;
+use super::memory::Memory;
 use super::protocol::{Answer, Job};
 use crate::telemetry::labels::ChildFailure;
 use crate::telemetry::metrics;
@@ -27,14 +30,17 @@ const KEPT_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 pub(super) async fn run(
     exe: &Path,
     data_dir: &Path,
+    memory: &Arc<Memory>,
     job: &Job,
     timeout: Duration,
 ) -> Result<(Answer, Vec<u8>), GitError> {
     let mut line = serde_json::to_vec(job).map_err(|error| GitError::Failed(format!("cannot write a job: {error}")))?;
     line.push(b'\n');
+    let place = memory.place(job.work.key()).await;
     let mut child = spawn(exe, data_dir, job.work.key()).await?;
+    let counted = memory.count(job.work.key(), &child, place);
     let most = job.limits.output_bytes.saturating_add(HEAD_BYTES);
-    let outcome = match tokio::time::timeout(timeout, talk(&mut child, &line, most)).await {
+    let outcome = match tokio::time::timeout(timeout, talk(&mut child, &line, most, &counted.answer)).await {
         Ok(outcome) => outcome.inspect_err(|error| metrics().git_process_failed(failure(error))),
         Err(_) => {
             metrics().git_process_failed(ChildFailure::Timeout);
@@ -53,11 +59,20 @@ pub(super) async fn run(
             return Err(error);
         }
     };
+    if let Some(error) = counted.killed().filter(|_| !output.status.success()) {
+        metrics().git_process_failed(ChildFailure::Crowded);
+        return Err(error);
+    }
     if output.status.success() && !output.stderr.is_empty() {
         let said = job.work.hide(&String::from_utf8_lossy(&output.stderr));
         tracing::warn!(repository_uid = job.work.key(), remarks = said.trim(), "Git process has remarks");
     }
-    parse(output).map_err(|error| error.map(|text| job.work.hide(&text)))
+    let outcome = parse(output).map_err(|error| error.map(|text| job.work.hide(&text)));
+    drop(counted);
+    if let Err(GitError::Crowded(_)) = outcome {
+        memory.needs_place(job.work.key()); // not for its memory, but for the disk
+    }
+    outcome
 }
 
 /// What a child left behind.
@@ -90,32 +105,35 @@ async fn spawn(exe: &Path, data_dir: &Path, key: &str) -> Result<Child, GitError
 }
 
 /// Gives the job to the child and waits for its end.
-async fn talk(child: &mut Child, line: &[u8], most: usize) -> Result<Output, GitError> {
+async fn talk(child: &mut Child, line: &[u8], most: usize, answer: &AtomicU64) -> Result<Output, GitError> {
     let (Some(mut stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
         return Err(GitError::Failed("the Git process has no pipes".into()));
     };
     // A child that dies before it has read its job is reported by how it ended, not by the broken pipe.
     let send = async { stdin.write_all(line).await.ok() };
-    let (_, stdout, stderr) = tokio::join!(send, read(stdout, most), drain(stderr));
+    let (_, stdout, stderr) = tokio::join!(send, read(stdout, most, answer), drain(stderr));
     let stdout = stdout?;
     let status = child.wait().await.map_err(|error| GitError::Failed(format!("lost the Git process: {error}")))?;
     drop(stdin); // not before: its end tells the child that nobody waits any more
     Ok(Output { status, stdout, stderr })
 }
 
-/// Reads to the end, or fails as soon as there is more than `most`.
-async fn read(from: impl AsyncRead + Unpin, most: usize) -> Result<Vec<u8>, GitError> {
-    let mut bytes = Vec::new();
-    let end = most as u64 + 1;
-    from.take(end)
-        .read_to_end(&mut bytes)
-        .await
-        .map_err(|error| GitError::Failed(format!("cannot read from the Git process: {error}")))?;
-    if bytes.len() > most {
-        return Err(GitError::Limit(format!("the Git process printed more than {most} bytes and was stopped")));
+/// Reads to the end, or fails as soon as there is more than `most`. Says meanwhile how much is held.
+async fn read(from: impl AsyncRead + Unpin, most: usize, held: &AtomicU64) -> Result<Vec<u8>, GitError> {
+    let mut bytes = Vec::with_capacity(8 << 10);
+    let mut from = from.take(most as u64 + 1);
+    loop {
+        let read = from.read_buf(&mut bytes).await;
+        let count = read.map_err(|error| GitError::Failed(format!("cannot read from the Git process: {error}")))?;
+        held.store(bytes.len() as u64, Ordering::Relaxed);
+        if bytes.len() > most {
+            return Err(GitError::Limit(format!("the Git process printed more than {most} bytes and was stopped")));
+        }
+        if count == 0 {
+            return Ok(bytes);
+        }
     }
-    Ok(bytes)
 }
 
 /// Reads to the end and keeps the last bytes: what a dying program says last is what it died of.

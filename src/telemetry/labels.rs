@@ -91,17 +91,21 @@ pub enum ChildFailure {
     Timeout,
     /// It met a limit: memory, processor time, size.
     Limit,
+    /// It was the largest of several that together took too much memory, and was killed.
+    Crowded,
     /// Anything else: a crash, nonsense.
     Crash,
 }
 
 impl ChildFailure {
-    pub(super) const ALL: [ChildFailure; 3] = [ChildFailure::Timeout, ChildFailure::Limit, ChildFailure::Crash];
+    pub(super) const ALL: [ChildFailure; 4] =
+        [ChildFailure::Timeout, ChildFailure::Limit, ChildFailure::Crowded, ChildFailure::Crash];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             ChildFailure::Timeout => "timeout",
             ChildFailure::Limit => "limit",
+            ChildFailure::Crowded => "crowded",
             ChildFailure::Crash => "crash",
         }
     }

@@ -51,7 +51,7 @@ pub struct Metrics {
     webhook_restored: IntCounter,
     webhook_registered: IntGauge,
     receiver: [IntCounter; 6],
-    git_processes: [IntCounter; 3],
+    git_processes: [IntCounter; 4],
     events_dropped: IntCounter,
     watch_failures: IntCounterVec,
     panics: IntCounterVec,

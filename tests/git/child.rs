@@ -11,7 +11,7 @@ use super::server::{Manner, Server};
 use super::support::{Fixture, refused};
 
 /// The children that work in a data directory.
-fn children(data: &Path) -> Vec<Pid> {
+pub(super) fn children(data: &Path) -> Vec<Pid> {
     let is_child = |pid: &i32| {
         let process = Path::new("/proc").join(pid.to_string());
         fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == data)

@@ -3,6 +3,7 @@
 mod access;
 mod child;
 mod clone;
+mod crowd;
 mod files;
 mod github;
 mod history;

@@ -16,6 +16,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 /// How the server treats a request.
 #[derive(Clone)]
@@ -39,6 +40,10 @@ pub enum Manner {
     MovesMain(PathBuf, String),
     /// Names branches for ever.
     EndlessBranches,
+    /// Is honest, but begins with the last bytes of its branches only when it is told to go on.
+    HoldsBranches(watch::Receiver<bool>),
+    /// The same with the second half of its packs.
+    HoldsPacks(watch::Receiver<bool>),
 }
 
 /// A running server; it stops when it is dropped.
@@ -141,7 +146,10 @@ async fn answer(root: PathBuf, manner: Manner, request: Request<Incoming>) -> Re
                 }))),
             )
         }
+        Manner::HoldsBranches(go) if !pack => held(backend(&root, request).await, |length| length - 4, go).await,
         _ if !pack => backend(&root, request).await,
+        Manner::HoldsBranches(_) => backend(&root, request).await,
+        Manner::HoldsPacks(go) => held(backend(&root, request).await, |length| length / 2, go).await,
         Manner::MovesMain(repository, commit) => {
             let mut command: tokio::process::Command = super::support::command(&repository).into();
             assert!(command.args(["update-ref", "refs/heads/main", &commit]).status().await.unwrap().success());
@@ -166,6 +174,19 @@ async fn answer(root: PathBuf, manner: Manner, request: Request<Incoming>) -> Re
             git(pack, stream::iter(start).chain(stream::repeat(band(&block))))
         }
     }
+}
+
+/// A response that stops at a byte until it is told to go on.
+async fn held(response: Response<Body>, at: fn(usize) -> usize, mut go: watch::Receiver<bool>) -> Response<Body> {
+    let (head, content) = response.into_parts();
+    let mut start = BodyExt::collect(content).await.unwrap().to_bytes();
+    let end = start.split_off(at(start.len()));
+    let wait = async move {
+        // Whoever could tell may be gone: then this is the end, too.
+        drop(go.wait_for(|go| *go).await);
+        end
+    };
+    Response::from_parts(head, body(stream::iter([start]).chain(stream::once(wait))))
 }
 
 fn pkt(text: &str) -> String {

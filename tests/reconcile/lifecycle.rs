@@ -269,3 +269,17 @@ async fn one_workspace_of_two_repositories_is_a_conflict_and_the_first_stays_unt
     let object = team.enforced("a", "2").await;
     assert_eq!(object.spec.source.unwrap().repository, name);
 }
+
+#[tokio::test]
+async fn a_clone_that_was_deleted_is_made_anew_for_a_new_key_without_waiting_for_the_interval() {
+    let team = Tenant::new().await;
+    let newcomer = team.stranger();
+    team.commit(&[("a.json", &newcomer.active(&team.workspace("a"), "1", Tenant::forbids("shell_exec")))]).await;
+    team.watch_repository(json!({"interval": "1h"})).await;
+    team.repository("refused", |status| status.refused.len() == 1).await;
+    let uid = team.repositories().get(&team.name).await.unwrap().metadata.uid.unwrap();
+    std::fs::remove_dir_all(team.controller.data_dir().join(uid).join("clone")).unwrap();
+    let key = newcomer.manifest(&format!("{}-new", team.name), &[&format!("{}_*", team.name)]);
+    team.apply(&key).await;
+    team.enforced("a", "1").await;
+}

@@ -32,6 +32,15 @@ impl Store {
         Ok(Self { root, _lock: lock })
     }
 
+    /// The folder of another repository, if no process uses it.
+    pub(super) fn idle(root: &Path) -> Option<Self> {
+        let path = root.join("lock");
+        let lock = File::open(&path).ok()?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+        let same = fs::metadata(&path).ok()?.ino() == lock.metadata().ok()?.ino();
+        same.then(|| Self { root: root.to_owned(), _lock: lock })
+    }
+
     /// The clone, if there is a usable one.
     pub(super) fn open(&self) -> Option<Repository> {
         let path = self.clone_path();

@@ -5,10 +5,11 @@ use git2::{
 };
 
 use super::choose::{Wanted, choose};
+use super::room::Room;
 use super::{Trouble, describe, http, ssh};
 use crate::git::protocol::Job;
 use crate::git::reference::{Range, version};
-use crate::git::{Access, GitError, Reference, Request};
+use crate::git::{GitError, Limits, Reference, Request};
 
 /// Where what was fetched is kept: the name at the server, without `refs/`, follows. So it says what it is, for a look
 /// without network.
@@ -37,14 +38,13 @@ pub(super) fn fetch(repository: &Repository, request: &Request, job: &Job) -> Re
     let kept = kept_as(wanted.source.as_deref().filter(|_| !matches!(request.reference, Reference::Commit(_))));
     if !repository.odb()?.exists(wanted.id) {
         let source = wanted.source.clone().unwrap_or_else(|| wanted.id.to_string());
-        let alone =
-            download(connection.remote(), &[format!("+{source}:{kept}")], &request.access, job.limits.pack_bytes);
+        let alone = download(connection.remote(), &[format!("+{source}:{kept}")], request, &job.limits);
         drop(connection);
         match alone {
             // Few servers give out what no branch or tag stands at, unless it comes with one.
             Err(_) if wanted.source.is_none() => {
                 let all = ["heads", "tags"].map(|of| format!("+refs/{of}/*:{KEPT}{of}/*"));
-                download(&mut remote, &all, &request.access, job.limits.pack_bytes)?;
+                download(&mut remote, &all, request, &job.limits)?;
             }
             outcome => outcome?,
         }
@@ -139,12 +139,14 @@ pub(super) fn kept(repository: &Repository, wanted: &Reference) -> Result<Tip, G
 }
 
 /// Downloads the objects of what is named: nothing else, and not more bytes than are accepted.
-fn download(remote: &mut Remote<'_>, refspecs: &[String], access: &Access, most: u64) -> Result<(), Trouble> {
+fn download(remote: &mut Remote<'_>, refspecs: &[String], request: &Request, limits: &Limits) -> Result<(), Trouble> {
+    let most = limits.pack_bytes;
     let mut received = 0;
-    let mut callbacks = ssh::callbacks(access);
+    let mut room = Room::new(&request.key, limits.clones_bytes);
+    let mut callbacks = ssh::callbacks(&request.access);
     callbacks.transfer_progress(|progress: Progress<'_>| {
         received = progress.received_bytes() as u64;
-        received <= most
+        received <= most && room.has(received)
     });
     let mut options = FetchOptions::new();
     options.remote_callbacks(callbacks).download_tags(AutotagOption::None).update_fetchhead(false);
@@ -155,6 +157,9 @@ fn download(remote: &mut Remote<'_>, refspecs: &[String], access: &Access, most:
         return Err(Trouble::Final(GitError::Limit(format!(
             "the server sent more than the accepted {most} bytes; keep the policies in a repository of their own"
         ))));
+    }
+    if let Some(full) = room.full() {
+        return Err(Trouble::Final(full));
     }
     let network = matches!(
         error.class(),

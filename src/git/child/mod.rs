@@ -22,6 +22,7 @@ mod history;
 mod http;
 mod listing;
 mod resolve;
+mod room;
 mod settings;
 mod snapshot;
 mod ssh;
