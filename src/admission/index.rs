@@ -68,6 +68,7 @@ impl Enforced {
 struct State {
     keys: KeyRing,
     entries: HashMap<String, WorkspaceView>,
+    deletions: u64,
 }
 
 /// The index. Shared by the watches that fill it, the webhook that asks it, and the leader that puts objects back.
@@ -94,10 +95,18 @@ impl std::fmt::Debug for PolicyIndex {
     }
 }
 
-/// Whether an object that was sent is an earlier state of what is known: the same one, at a lower resourceVersion.
-fn is_overtaken(sent: &ObjectMeta, uid: &str, resource_version: &str) -> bool {
-    sent.uid.as_deref() == Some(uid)
-        && sent.resource_version.as_deref().is_some_and(|sent| is_older(sent, Some(resource_version)))
+/// What the API server answers about an object that is there.
+pub type Answer<K> = Result<Box<K>, Box<Unreadable>>;
+
+fn told<K: kube::Resource>(answer: &Answer<K>) -> (String, &ObjectMeta) {
+    let metadata = answer.as_ref().map_or_else(|unreadable| &unreadable.metadata, |object| object.meta());
+    (metadata.name.clone().unwrap_or_default(), metadata)
+}
+
+/// Whether an object that was sent is an earlier state of what is known, by uid and resourceVersion.
+fn is_overtaken(sent: &ObjectMeta, known: Option<(&str, &str)>) -> bool {
+    let same = known.filter(|(uid, _)| sent.uid.as_deref() == Some(uid));
+    same.zip(sent.resource_version.as_deref()).is_some_and(|((_, known), sent)| is_older(sent, Some(known)))
 }
 
 impl PolicyIndex {
@@ -142,12 +151,19 @@ impl PolicyIndex {
         self.take_object(&mut self.lock(), object, now);
     }
 
-    /// A `WorkspacePolicy` was written here, and this came back: of less weight than what a watch has brought since.
-    pub fn object_written(&self, object: WorkspacePolicy, now: Timestamp) {
+    /// What came back from the API server for a `WorkspacePolicy` that was written, or asked for, when there had been so many
+    /// `deletions` ([`WorkspaceView::deletions`]): of no weight where a watch has brought more since.
+    pub fn object_answered(&self, object: Answer<WorkspacePolicy>, deletions: u64, now: Timestamp) {
         let mut state = self.lock();
-        let known = state.entries.get(&object.name_any()).and_then(|view| view.object.as_ref());
-        if !known.is_some_and(|known| is_overtaken(&object.metadata, &known.uid, &known.resource_version)) {
-            self.take_object(&mut state, object, now);
+        let (name, metadata) = told(&object);
+        let known = state.entries.get(&name).and_then(|view| view.object.as_ref());
+        let known = known.map(|known| (known.uid.as_str(), known.resource_version.as_str()));
+        if is_overtaken(metadata, known) || state.deletions != deletions {
+            return;
+        }
+        match object {
+            Ok(object) => self.take_object(&mut state, *object, now),
+            Err(unreadable) => self.take_unreadable_object(&mut state, &unreadable, now),
         }
     }
 
@@ -183,14 +199,18 @@ impl PolicyIndex {
 
     /// A `WorkspacePolicy` was created or changed, and cannot be read. What is held stays held.
     pub fn object_unreadable(&self, object: &Unreadable, now: Timestamp) {
-        let mut state = self.lock();
+        self.take_unreadable_object(&mut self.lock(), object, now);
+    }
+
+    fn take_unreadable_object(&self, state: &mut State, object: &Unreadable, now: Timestamp) {
         state.entries.entry(object.name().to_owned()).or_default().object = Some(ObjectView::unreadable(object));
-        self.settle(&mut state, object.name(), now);
+        self.settle(state, object.name(), now);
     }
 
     /// A `WorkspacePolicy` is gone. What is held stays held.
     pub fn object_gone(&self, name: &str, now: Timestamp) {
         let mut state = self.lock();
+        state.deletions += 1;
         if let Some(view) = state.entries.get_mut(name) {
             view.object = None;
         }
@@ -202,12 +222,18 @@ impl PolicyIndex {
         self.take_ledger(&mut self.lock(), ledger, now);
     }
 
-    /// A `PolicyLedger` was written here, and this came back: of less weight than what a watch has brought since.
-    pub fn ledger_written(&self, ledger: PolicyLedger, now: Timestamp) {
+    /// As [`PolicyIndex::object_answered`], for a `PolicyLedger`.
+    pub fn ledger_answered(&self, ledger: Answer<PolicyLedger>, deletions: u64, now: Timestamp) {
         let mut state = self.lock();
-        let known = state.entries.get(&ledger.name_any()).and_then(|view| view.ledger.as_ref());
-        if !known.is_some_and(|known| is_overtaken(&ledger.metadata, &known.uid, &known.resource_version)) {
-            self.take_ledger(&mut state, ledger, now);
+        let (name, metadata) = told(&ledger);
+        let known = state.entries.get(&name).and_then(|view| view.ledger.as_ref());
+        let known = known.map(|known| (known.uid.as_str(), known.resource_version.as_str()));
+        if is_overtaken(metadata, known) || state.deletions != deletions {
+            return;
+        }
+        match ledger {
+            Ok(ledger) => self.take_ledger(&mut state, *ledger, now),
+            Err(unreadable) => self.take_unreadable_ledger(&mut state, &unreadable, now),
         }
     }
 
@@ -233,16 +259,20 @@ impl PolicyIndex {
 
     /// A `PolicyLedger` was created or changed, and cannot be read. What is held stays held.
     pub fn ledger_unreadable(&self, ledger: &Unreadable, now: Timestamp) {
-        let mut state = self.lock();
+        self.take_unreadable_ledger(&mut self.lock(), ledger, now);
+    }
+
+    fn take_unreadable_ledger(&self, state: &mut State, ledger: &Unreadable, now: Timestamp) {
         let entry = state.entries.entry(ledger.name().to_owned()).or_default();
         entry.ledger = None;
         entry.unreadable_ledger = ledger.metadata.resource_version.clone();
-        self.settle(&mut state, ledger.name(), now);
+        self.settle(state, ledger.name(), now);
     }
 
     /// A `PolicyLedger` is gone.
     pub fn ledger_gone(&self, name: &str, now: Timestamp) {
         let mut state = self.lock();
+        state.deletions += 1;
         if let Some(view) = state.entries.get_mut(name) {
             view.ledger = None;
             view.unreadable_ledger = None;
@@ -305,7 +335,8 @@ impl PolicyIndex {
 
     /// All that is known of an object name.
     pub fn view(&self, name: &str) -> WorkspaceView {
-        self.lock().entries.get(name).cloned().unwrap_or_default()
+        let state = self.lock();
+        WorkspaceView { deletions: state.deletions, ..state.entries.get(name).cloned().unwrap_or_default() }
     }
 
     /// All object names with an object, a ledger or a held policy.

@@ -117,6 +117,9 @@ pub struct WorkspaceView {
     pub marked: Option<Version>,
     /// The repository that the accepted document came from is there, and was not looked at yet. Only the leader knows.
     pub source_unseen: bool,
+    /// How many deletions, of any name, watches had brought: an answer to what was asked before a later one may be of an
+    /// object that is gone.
+    pub deletions: u64,
 }
 
 /// BLAKE3 of the canonical form of a document: equal for equal data, whatever the order of members.

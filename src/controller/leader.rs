@@ -252,16 +252,16 @@ impl Leader {
 
     /// The watch is behind: asks for the present objects.
     async fn look_again(&self, name: &str) -> Result<(), WorkspaceError> {
-        let now = Timestamp::now();
+        let deletions = || self.index.view(name).deletions;
+        let before = deletions();
         match self.sent_policies().get_opt(name).await.map_err(WorkspaceError::api("read WorkspacePolicy", name))? {
-            Some(Sent { object: Ok(object), .. }) => self.index.object_seen(*object, now),
-            Some(Sent { object: Err(unreadable), .. }) => self.index.object_unreadable(&unreadable, now),
-            None => self.index.object_gone(name, now),
+            Some(sent) => self.index.object_answered(sent.object, before, Timestamp::now()),
+            None => self.index.object_gone(name, Timestamp::now()),
         }
+        let before = deletions();
         match self.sent_ledgers().get_opt(name).await.map_err(WorkspaceError::api("read PolicyLedger", name))? {
-            Some(Sent { object: Ok(ledger), .. }) => self.index.ledger_seen(*ledger, now),
-            Some(Sent { object: Err(unreadable), .. }) => self.index.ledger_unreadable(&unreadable, now),
-            None => self.index.ledger_gone(name, now),
+            Some(sent) => self.index.ledger_answered(sent.object, before, Timestamp::now()),
+            None => self.index.ledger_gone(name, Timestamp::now()),
         }
         Ok(())
     }

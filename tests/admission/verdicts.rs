@@ -220,7 +220,7 @@ async fn a_mode_is_obeyed_for_the_labels_of_one_moment_and_only_where_they_are_p
 }
 
 #[test]
-fn what_came_back_from_a_write_does_not_undo_what_a_watch_has_brought_since() {
+fn what_an_api_server_answered_does_not_undo_what_a_watch_has_brought_since() {
     let index = world::index(1);
     let known = index.view("ws-0").ledger.unwrap().spec;
     let ledger = |uid: &str, resource_version: &str, version: &str| {
@@ -235,14 +235,22 @@ fn what_came_back_from_a_write_does_not_undo_what_a_watch_has_brought_since() {
     let marked = || index.view("ws-0").ledger.unwrap().mark.version.to_string();
     let now = Timestamp::now();
     // it was put back, and lowered again before the answer was read
+    let asked = index.view("ws-0").deletions;
     index.ledger_seen(ledger("one", "12", "1"), now);
-    index.ledger_written(ledger("one", "11", "3"), now);
+    index.ledger_answered(Ok(Box::new(ledger("one", "11", "3"))), asked, now);
     assert_eq!(marked(), "1");
-    index.ledger_written(ledger("one", "13", "3"), now);
+    index.ledger_answered(Ok(Box::new(ledger("one", "13", "3"))), asked, now);
     assert_eq!(marked(), "3");
     // made anew, in a cluster that counts from elsewhere; and what a list brings counts in any case
-    index.ledger_written(ledger("two", "4", "2"), now);
+    index.ledger_answered(Ok(Box::new(ledger("two", "4", "2"))), asked, now);
     assert_eq!(marked(), "2");
     index.ledger_seen(ledger("two", "3", "3"), now);
+    assert_eq!(marked(), "3");
+    // deleted before the answer was read: it would be taken for one that is there until the next list
+    index.ledger_gone("ws-0", now);
+    index.ledger_answered(Ok(Box::new(ledger("two", "5", "3"))), asked, now);
+    assert!(index.view("ws-0").ledger.is_none());
+    let asked = index.view("ws-0").deletions;
+    index.ledger_answered(Ok(Box::new(ledger("three", "6", "3"))), asked, now);
     assert_eq!(marked(), "3");
 }

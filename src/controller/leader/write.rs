@@ -79,7 +79,7 @@ impl Leader {
         };
         let written = written.map_err(WorkspaceError::api("write WorkspacePolicy", name))?;
         let uid = written.metadata.uid.clone();
-        self.index.object_written(written, Timestamp::now());
+        self.index.object_answered(Ok(Box::new(written)), view.deletions, Timestamp::now());
         self.say_written(name, view, plan, &policy, uid).await;
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Leader {
             }
         };
         let written = written.map_err(WorkspaceError::api("write PolicyLedger", name))?;
-        self.index.ledger_written(written, Timestamp::now());
+        self.index.ledger_answered(Ok(Box::new(written)), view.deletions, Timestamp::now());
         if plan.lowers {
             self.say_lowered(name, view, base).await;
         }
@@ -205,10 +205,7 @@ impl Leader {
         let (params, patch) = apply::<WorkspacePolicy>(name, Some(&object.resource_version), "status", &status);
         let written = self.sent_policies().patch_status(name, &params, &patch).await;
         let written = written.map_err(WorkspaceError::api("write status of WorkspacePolicy", name))?;
-        match written.object {
-            Ok(object) => self.index.object_written(*object, Timestamp::now()),
-            Err(unreadable) => self.index.object_unreadable(&unreadable, Timestamp::now()),
-        }
+        self.index.object_answered(written.object, observed.view.deletions, Timestamp::now());
         self.say_status(name, object, &status).await;
         Ok(())
     }
