@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use tokio::sync::{Notify, watch};
 
@@ -98,15 +97,22 @@ impl std::fmt::Debug for PolicyIndex {
 /// What the API server answers about an object that is there.
 pub type Answer<K> = Result<Box<K>, Box<Unreadable>>;
 
-fn told<K: kube::Resource>(answer: &Answer<K>) -> (String, &ObjectMeta) {
-    let metadata = answer.as_ref().map_or_else(|unreadable| &unreadable.metadata, |object| object.meta());
-    (metadata.name.clone().unwrap_or_default(), metadata)
-}
-
-/// Whether an object that was sent is an earlier state of what is known, by uid and resourceVersion.
-fn is_overtaken(sent: &ObjectMeta, known: Option<(&str, &str)>) -> bool {
-    let same = known.filter(|(uid, _)| sent.uid.as_deref() == Some(uid));
-    same.zip(sent.resource_version.as_deref()).is_some_and(|((_, known), sent)| is_older(sent, Some(known)))
+impl State {
+    /// Whether an answer is to be taken over that was asked for when there had been so many `deletions`. Not if it is an earlier
+    /// state of what is `known` (uid and resourceVersion), nor if what it tells of may have been deleted since.
+    fn takes<K: kube::Resource>(
+        &self,
+        answer: &Answer<K>,
+        deletions: u64,
+        known: impl Fn(&WorkspaceView) -> Option<(&str, &str)>,
+    ) -> bool {
+        let sent = answer.as_ref().map_or_else(|unreadable| &unreadable.metadata, |object| object.meta());
+        let known = sent.name.as_ref().and_then(|name| known(self.entries.get(name)?));
+        let same = known.filter(|(uid, _)| sent.uid.as_deref() == Some(uid));
+        let overtaken =
+            same.zip(sent.resource_version.as_deref()).is_some_and(|((_, known), sent)| is_older(sent, Some(known)));
+        !overtaken && self.deletions == deletions
+    }
 }
 
 impl PolicyIndex {
@@ -155,10 +161,9 @@ impl PolicyIndex {
     /// `deletions` ([`WorkspaceView::deletions`]): of no weight where a watch has brought more since.
     pub fn object_answered(&self, object: Answer<WorkspacePolicy>, deletions: u64, now: Timestamp) {
         let mut state = self.lock();
-        let (name, metadata) = told(&object);
-        let known = state.entries.get(&name).and_then(|view| view.object.as_ref());
-        let known = known.map(|known| (known.uid.as_str(), known.resource_version.as_str()));
-        if is_overtaken(metadata, known) || state.deletions != deletions {
+        if !state.takes(&object, deletions, |view| {
+            view.object.as_ref().map(|known| (known.uid.as_str(), known.resource_version.as_str()))
+        }) {
             return;
         }
         match object {
@@ -225,10 +230,9 @@ impl PolicyIndex {
     /// As [`PolicyIndex::object_answered`], for a `PolicyLedger`.
     pub fn ledger_answered(&self, ledger: Answer<PolicyLedger>, deletions: u64, now: Timestamp) {
         let mut state = self.lock();
-        let (name, metadata) = told(&ledger);
-        let known = state.entries.get(&name).and_then(|view| view.ledger.as_ref());
-        let known = known.map(|known| (known.uid.as_str(), known.resource_version.as_str()));
-        if is_overtaken(metadata, known) || state.deletions != deletions {
+        if !state.takes(&ledger, deletions, |view| {
+            view.ledger.as_ref().map(|known| (known.uid.as_str(), known.resource_version.as_str()))
+        }) {
             return;
         }
         match ledger {

@@ -24,10 +24,15 @@ pub(super) fn find() -> Result<PathBuf, &'static str> {
 
 /// Runs Helm, which reads and keeps nothing of the person who runs the test.
 pub(super) async fn helm(program: &Path, args: &[&str]) -> Ran {
+    helm_at(program, Path::new("/dev/null"), args).await
+}
+
+/// The same in the cluster of a kubeconfig.
+pub(super) async fn helm_at(program: &Path, kubeconfig: &Path, args: &[&str]) -> Ran {
     let home = tempfile::tempdir().unwrap();
     let mut command = Command::new(program);
     command.args(args).env("HELM_CONFIG_HOME", home.path()).env("HELM_CACHE_HOME", home.path());
-    command.env("HELM_DATA_HOME", home.path()).env("KUBECONFIG", "/dev/null");
+    command.env("HELM_DATA_HOME", home.path()).env("KUBECONFIG", kubeconfig);
     run(command, b"").await
 }
 

@@ -7,10 +7,9 @@ use kube::Api;
 use kube::api::PostParams;
 use sekuire_policy::admission::registration::CONFIGURATION_NAME;
 use sekuire_policy::api::{BREAK_GLASS, FIELD_MANAGER};
-use tokio::process::Command;
 
-use super::helm::{CHART, find};
-use crate::cluster::command::{Ran, run};
+use super::helm::{CHART, find, helm_at};
+use crate::cluster::command::Ran;
 use crate::cluster::controller::NAMESPACE;
 use crate::cluster::server::CRDS;
 use crate::cluster::skip::skip;
@@ -18,13 +17,8 @@ use crate::cluster::{Cluster, User};
 
 /// `helm install` or `upgrade` of the release, in a cluster.
 async fn helm(program: &Path, cluster: &Cluster, what: &str, chart: &str, more: &[&str]) -> Ran {
-    let mut command = Command::new(program);
-    command.args([what, "sekuire", chart, "--namespace", NAMESPACE]).args(more);
-    for home in ["HELM_CONFIG_HOME", "HELM_CACHE_HOME", "HELM_DATA_HOME"] {
-        command.env(home, cluster.folder().join("helm"));
-    }
-    command.env("KUBECONFIG", cluster.kubeconfig(User::ADMIN));
-    run(command, b"").await
+    let args = [&[what, "sekuire", chart, "--namespace", NAMESPACE], more].concat();
+    helm_at(program, &cluster.kubeconfig(User::ADMIN), &args).await
 }
 
 /// A copy of the chart in which a kind says something else.

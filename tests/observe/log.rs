@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::source;
 use super::support::{World, eventually};
 use crate::cluster::{Controller, ControllerOptions};
+use crate::resilience::support::logged;
 
 /// The lines of our own program; each has to be an object.
 fn lines(controller: &Controller) -> Vec<Value> {
@@ -115,13 +116,7 @@ impl Level<'_> {
     }
 
     async fn says(&self, message: &str) {
-        eventually(
-            message,
-            async || {
-                if self.controller.log().contains(message) { Ok(()) } else { Err(self.controller.log()) }
-            },
-        )
-        .await;
+        logged(self.controller, message).await;
     }
 }
 
