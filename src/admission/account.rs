@@ -104,7 +104,7 @@ fn denied(
         commit = policy.and_then(|policy| policy.commit.as_deref()),
         key_id = policy.map(|policy| policy.signing_key_id.as_str()),
         rules = rules.join(","),
-        count = decision.violations.len(),
+        count = decision.count(),
         denial = &message[..message.floor_char_boundary(MAX_DENIAL_BYTES)],
         notes,
         break_glass = glass,

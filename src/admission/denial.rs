@@ -47,7 +47,7 @@ pub(crate) fn describe<'a>(namespace: &str, name: &str, decision: &'a Decision, 
         message.push_str(&line);
         causes.push(Cause { field: &violation.field, reason: violation.rule, message: &violation.message });
     }
-    let more = decision.violations.len() - causes.len();
+    let more = decision.count() - causes.len();
     if more > 0 {
         message.push_str("\nand ");
         push(&mut message, format_args!("{more}"));
@@ -62,7 +62,7 @@ pub(crate) fn describe<'a>(namespace: &str, name: &str, decision: &'a Decision, 
 
 /// Whose agent it is, and by which policy it `is refused`, or would be.
 pub(super) fn opening(namespace: &str, name: &str, decision: &Decision, verb: &str) -> String {
-    let violations = decision.violations.len();
+    let violations = decision.count();
     let mut text = format!("Agent {}/{} {verb}", cut(namespace, 256), cut(name, 256));
     let Some(policy) = &decision.policy else {
         text.push(':');
@@ -124,7 +124,7 @@ mod tests {
             signing_key_id: "key_a".to_owned(),
             commit: Some("c".repeat(40)),
         };
-        Decision { allowed: false, policy: Some(policy), violations, warnings: Vec::new() }
+        Decision { policy: Some(policy), violations, ..Decision::default() }
     }
 
     #[test]

@@ -10,7 +10,7 @@ fn decision(rules: &[&'static str]) -> Decision {
         message: "no".to_owned(),
     };
     let violations: Vec<_> = rules.iter().map(violation).collect();
-    Decision { allowed: violations.is_empty(), policy: None, violations, warnings: vec![] }
+    Decision { allowed: violations.is_empty(), violations, ..Decision::default() }
 }
 
 fn open() -> Option<Open> {

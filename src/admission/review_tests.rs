@@ -215,8 +215,7 @@ fn head() -> Head<'static> {
 
 #[test]
 fn an_allowed_agent_is_answered_with_its_uid_and_the_warnings() {
-    let decision =
-        Decision { allowed: true, policy: None, violations: vec![], warnings: vec!["mind the gap".to_owned()] };
+    let decision = Decision { allowed: true, warnings: vec!["mind the gap".to_owned()], ..Decision::default() };
     let review: Value = serde_json::from_slice(&answer(&head(), &decision, &Verdict::Admitted, None).body).unwrap();
     assert_eq!(review["response"], json!({"uid": "u-1", "allowed": true, "warnings": ["mind the gap"]}));
 }
@@ -238,7 +237,7 @@ fn a_denial_fills_code_reason_message_and_causes() {
         policy_path: String::new(),
         message: "the tool \"shell\" is blocked".to_owned(),
     };
-    let decision = Decision { allowed: false, policy: Some(policy), violations: vec![violation], warnings: vec![] };
+    let decision = Decision { policy: Some(policy), violations: vec![violation], ..Decision::default() };
     let review: Value =
         serde_json::from_slice(&answer(&head(), &decision, &Verdict::Refused(vec![]), Some("A note.")).body).unwrap();
     assert_eq!(review["response"]["allowed"], false);
@@ -278,7 +277,7 @@ fn while_not_ready_everybody_is_refused_and_told_what_is_awaited() {
 #[test]
 fn an_answer_is_what_the_types_of_kubernetes_expect() {
     type Review = kube::core::admission::AdmissionReview<kube::core::DynamicObject>;
-    let decision = Decision { allowed: true, policy: None, violations: vec![], warnings: vec![] };
+    let decision = Decision { allowed: true, ..Decision::default() };
     for answer in [not_ready(&head(), "x"), refusal_answer()] {
         let review: Review = serde_json::from_slice(&answer.body).unwrap();
         let response = review.response.unwrap();

@@ -29,14 +29,18 @@ pub(super) fn of(namespace: &str, name: &str, decision: &Decision, spared: &Spar
     let mut warnings = pieces(&why);
     warnings.extend(pieces(&opening));
     let mut room = ALL.saturating_sub(TAIL + length(&warnings));
+    let mut omitted = decision.omitted;
     for (told, violation) in decision.violations.iter().enumerate() {
         let line = pieces(denial::line(violation, namespace).trim_start_matches('\n'));
         let Some(left) = room.checked_sub(length(&line)) else {
-            warnings.push(format!("and {} more", decision.violations.len() - told));
+            omitted += decision.violations.len() - told;
             break;
         };
         room = left;
         warnings.extend(line);
+    }
+    if omitted > 0 {
+        warnings.push(format!("and {omitted} more"));
     }
     warnings
 }
@@ -85,7 +89,7 @@ mod tests {
             policy_path: String::new(),
             message: message.to_owned(),
         };
-        Decision { allowed: false, policy: None, violations: (0..times).map(violation).collect(), warnings: vec![] }
+        Decision { violations: (0..times).map(violation).collect(), ..Decision::default() }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::admission::index::Enforced;
 use crate::admission::mode::{Label, Mode, always_enforced};
 use crate::api::ENFORCEMENT_LABEL;
 use crate::git::one_line;
-use crate::policy::{Decision, Document, KeyRing, PolicyRef, Status, Subject, VerifiedPolicy, decide, judge, verify};
+use crate::policy::{Decision, Document, KeyRing, Status, Subject, VerifiedPolicy, decide, rehearse, verify};
 
 mod check;
 mod expect;
@@ -117,6 +117,9 @@ pub(super) fn rows(verdicts: &[Verdict], style: Style) -> String {
             };
             let message = one_line(&violation.message);
             text += &format!("    {}{value}: {message} [{}]\n", one_line(&violation.field), style.bad(violation.rule));
+        }
+        if decision.omitted > 0 {
+            text += &format!("    and {} more\n", decision.omitted);
         }
         if let Some(mode) = enforcement.filter(|_| verdict.may_be_spared()) {
             let label = format!("{ENFORCEMENT_LABEL}: {mode}");

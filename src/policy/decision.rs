@@ -54,16 +54,36 @@ pub struct Violation {
 }
 
 /// What the policy says of an agent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Decision {
     /// Whether the agent may be.
     pub allowed: bool,
     /// The policy that decided, if one did.
     pub policy: Option<PolicyRef>,
-    /// Every rule that is broken, in a fixed order.
+    /// Every rule that is broken, in a fixed order; [`MAX_VIOLATIONS`](super::MAX_VIOLATIONS) at most.
     pub violations: Vec<Violation>,
+    /// How many more violations there are than those.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub omitted: usize,
     /// What deserves notice, but forbids nothing.
     pub warnings: Vec<String>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl Decision {
+    fn of(report: Report, policy: Option<PolicyRef>) -> Decision {
+        let Report { violations, omitted } = report;
+        Decision { allowed: violations.is_empty(), policy, violations, omitted, warnings: Vec::new() }
+    }
+
+    /// How many violations there are, listed or not.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.violations.len() + self.omitted
+    }
 }
 
 /// What is enforced in the workspace.
@@ -90,23 +110,24 @@ pub enum Enforced<'a> {
 #[must_use]
 pub fn decide(subject: &Subject<'_>, enforced: Enforced<'_>, agent: &AgentSpec, now: Timestamp) -> Decision {
     let Some(workspace) = subject.workspace else {
-        let violations = unbound(subject).0;
-        return Decision { allowed: false, policy: None, violations, warnings: Vec::new() };
+        return Decision::of(unbound(subject), None);
     };
-    let mut report = Report(Vec::new());
+    let mut report = Report::default();
     if let Some(claimed) = agent.workspace.as_deref().filter(|claimed| *claimed != workspace) {
-        let message = format!(
-            "the agent says {}, but its namespace {} belongs to {}; leave it out or say the latter",
-            quoted(claimed),
-            quoted(subject.namespace),
-            quoted(workspace)
-        );
+        let message = || {
+            format!(
+                "the agent says {}, but its namespace {} belongs to {}; leave it out or say the latter",
+                quoted(claimed),
+                quoted(subject.namespace),
+                quoted(workspace)
+            )
+        };
         report.add(Rule::WorkspaceMismatch, "spec.workspace", claimed, "", message);
     }
     let policy = match enforced {
         Enforced::Policy { policy, commit } => {
             match unfit(policy, workspace, now) {
-                None => report.0.append(&mut policy.rules().judge(agent)),
+                None => policy.rules().judge(agent, &mut report),
                 Some((rule, why)) => report.absent(rule, subject, workspace, &why),
             }
             Some(PolicyRef::new(policy, commit))
@@ -116,13 +137,21 @@ pub fn decide(subject: &Subject<'_>, enforced: Enforced<'_>, agent: &AgentSpec, 
             None
         }
     };
-    Decision { allowed: report.0.is_empty(), policy, violations: report.0, warnings: Vec::new() }
+    Decision::of(report, policy)
 }
 
-/// Holds an agent against the rules of a policy's content alone.
+/// Holds an agent against the rules of a policy's content alone: the first [`MAX_VIOLATIONS`](super::MAX_VIOLATIONS) violations.
 #[must_use]
 pub fn judge(policy: &VerifiedPolicy, agent: &AgentSpec) -> Vec<Violation> {
-    policy.rules().judge(agent)
+    rehearse(policy, agent).violations
+}
+
+/// What a policy would decide if it were in force in the agent's workspace: what a draft is tried by.
+#[must_use]
+pub fn rehearse(policy: &VerifiedPolicy, agent: &AgentSpec) -> Decision {
+    let mut report = Report::default();
+    policy.rules().judge(agent, &mut report);
+    Decision::of(report, Some(PolicyRef::new(policy, None)))
 }
 
 /// Why a policy cannot decide for a workspace at `now`; none if it can. Whoever calls [`decide`] has looked at all of
@@ -157,11 +186,13 @@ pub fn unfit(policy: &VerifiedPolicy, workspace: &str, now: Timestamp) -> Option
 }
 
 fn unbound(subject: &Subject<'_>) -> Report {
-    let mut report = Report(Vec::new());
-    let message = format!(
-        "the namespace {} belongs to no workspace; expected the label sekuire.ai/workspace on it",
-        quoted(subject.namespace)
-    );
+    let mut report = Report::default();
+    let message = || {
+        format!(
+            "the namespace {} belongs to no workspace; expected the label sekuire.ai/workspace on it",
+            quoted(subject.namespace)
+        )
+    };
     report.add(Rule::WorkspaceUnbound, NAMESPACE, subject.namespace, "", message);
     report
 }
@@ -170,10 +201,12 @@ const NAMESPACE: &str = "metadata.namespace";
 
 impl Report {
     fn absent(&mut self, rule: Rule, subject: &Subject<'_>, workspace: &str, why: &str) {
-        let message = format!(
-            "the workspace {} has no policy in force, so no agent is admitted: {why}; publish an active version",
-            quoted(workspace)
-        );
+        let message = || {
+            format!(
+                "the workspace {} has no policy in force, so no agent is admitted: {why}; publish an active version",
+                quoted(workspace)
+            )
+        };
         self.add(rule, NAMESPACE, subject.namespace, "", message);
     }
 }

@@ -19,6 +19,7 @@ mod yaml;
 
 pub use peek::{Peek, peek};
 use place::Problem;
+pub(super) use schema::idle_names;
 pub use schema::{is_id, json_schema};
 pub use time::parse as parse_time;
 
@@ -347,11 +348,12 @@ pub fn json_members(text: &str) -> Option<Vec<(String, Range<usize>)>> {
     json::members(text)
 }
 
-/// Line and column, from 1, of the value of a member of the root: where a report points to. Where there is no such member,
-/// that of the root; none for a text that cannot be read.
+/// Line and column, from 1, of the value of a member, named by the members on the way there, joined by dots
+/// (`content.agent.models`): where a report points to. Where there is no such member, that of the last one that there is;
+/// none for a text that cannot be read.
 #[must_use]
 pub fn place_of(bytes: &[u8], format: Format, member: &str) -> Option<(u32, u32)> {
-    let path = place::Path(vec![place::Step::Member(member.to_owned())]);
+    let path = place::Path(member.split('.').map(|name| place::Step::Member(name.to_owned())).collect());
     locate(std::str::from_utf8(bytes).ok()?, format, &path)
 }
 

@@ -28,6 +28,11 @@ impl HostPattern {
         Some(if below { HostPattern::Below(name) } else { HostPattern::Host(name) })
     }
 
+    /// Whether it stands for more than one host.
+    pub(super) fn is_wide(&self) -> bool {
+        !matches!(self, HostPattern::Host(_))
+    }
+
     /// Whether it allows all of what is asked for.
     pub(super) fn covers(&self, asked: Asked<'_>) -> bool {
         match self {
@@ -75,12 +80,18 @@ impl<'a> Asked<'a> {
     /// Reads an endpoint: `http(s)://host[:port][/…]`, without user info, backslash or space, which programs do not
     /// agree on.
     pub(super) fn endpoint(text: &'a str) -> Option<Asked<'a>> {
+        Self::located(text).map(|(asked, _)| asked)
+    }
+
+    /// As [`Asked::endpoint`], with the path of the URL as it was written, without query and fragment.
+    pub(super) fn located(text: &'a str) -> Option<(Asked<'a>, &'a str)> {
         let rest = strip_scheme(text, "https://").or_else(|| strip_scheme(text, "http://"))?;
         if rest.contains(|c: char| c == '\\' || c.is_whitespace() || c.is_control()) {
             return None;
         }
-        let authority = rest.split('/').next()?;
-        Some(Asked { name: host_name(without_port(authority)?)?, below: false })
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let asked = Asked { name: host_name(without_port(authority)?)?, below: false };
+        Some((asked, path.split(['?', '#']).next()?))
     }
 }
 

@@ -39,9 +39,15 @@ impl PathPattern {
     /// Whether it covers a requested path or anything below it, whatever the case of letters.
     pub(super) fn meets(&self, asked: &Asked<'_>) -> bool {
         asked.escapes()
+            // a relative path could be anywhere
+            || self.is_absolute() && !asked.is_absolute()
             || self.whole.matches_ignore_case(&asked.0)
             || self.directory.as_ref().is_some_and(|p| p.matches_ignore_case(&asked.0))
             || self.reaches_below(&asked.0)
+    }
+
+    fn is_absolute(&self) -> bool {
+        self.as_str().starts_with('/')
     }
 
     /// Whether the pattern covers some path strictly below `directory`.
@@ -82,15 +88,21 @@ impl fmt::Display for PathPattern {
 pub(super) struct Asked<'a>(Cow<'a, str>);
 
 impl<'a> Asked<'a> {
-    /// None when it has a `*`.
-    pub(super) fn path(text: &'a str) -> Option<Asked<'a>> {
-        if text.contains('*') {
-            return None;
+    /// Reads a path.
+    ///
+    /// # Errors
+    /// Why it is none: it has a wildcard, or something that a shell or another system reads differently.
+    pub(super) fn path(text: &'a str) -> Result<Asked<'a>, PathFault> {
+        if text.starts_with('~') {
+            return Err(PathFault::Home);
+        }
+        if let Some(c) = text.chars().find(|c| matches!(c, '*' | '$' | '\\') || c.is_control()) {
+            return Err(if c == '*' { PathFault::Wildcard } else { PathFault::Character(c) });
         }
         let absolute = text.starts_with('/');
         let inner = text.strip_prefix('/').unwrap_or(text);
         if !inner.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return Some(Asked(Cow::Borrowed(text)));
+            return Ok(Asked(Cow::Borrowed(text)));
         }
         let mut parts: Vec<&str> = Vec::new();
         for part in text.split('/') {
@@ -104,11 +116,44 @@ impl<'a> Asked<'a> {
             }
         }
         let joined = parts.join("/");
-        Some(Asked(Cow::Owned(if absolute { format!("/{joined}") } else { joined })))
+        Ok(Asked(Cow::Owned(if absolute { format!("/{joined}") } else { joined })))
+    }
+
+    fn is_absolute(&self) -> bool {
+        self.0.starts_with('/')
     }
 
     /// Whether it leaves the place that relative paths begin at.
     fn escapes(&self) -> bool {
         self.0 == ".." || self.0.starts_with("../")
+    }
+}
+
+/// Why a text is no path that can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PathFault {
+    /// It has a `*`.
+    Wildcard,
+    /// It begins with a `~`, which shells take for somebody's home.
+    Home,
+    /// It has a `$`, a backslash or a control character.
+    Character(char),
+}
+
+impl fmt::Display for PathFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PathFault::Wildcard => {
+                f.write_str("has a wildcard; expected a path, which stands for itself and everything below it")
+            }
+            PathFault::Home => {
+                f.write_str("begins with ~, which is another place for everyone; expected an absolute path")
+            }
+            PathFault::Character(c) => write!(
+                f,
+                "has a {c:?}, which not every program reads alike; expected an absolute path without $, backslash and \
+                 control characters"
+            ),
+        }
     }
 }

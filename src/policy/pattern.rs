@@ -1,4 +1,4 @@
-//! Patterns of providers, models, tools and workspaces: `*` is any run of characters, nothing else is special.
+//! Patterns of providers, models, tools, servers, images and workspaces: `*` is any run of characters, nothing else is special.
 
 use std::fmt;
 
@@ -29,6 +29,27 @@ impl Pattern {
     #[must_use]
     pub fn matches_ignore_case(&self, text: &str) -> bool {
         glob(self.0.as_bytes(), text.as_bytes(), |a, b| a.eq_ignore_ascii_case(&b))
+    }
+
+    /// As [`Pattern::matches_ignore_case`], of the whole of `text` or of what stands in it from one of `starts` on
+    /// (offsets in bytes, ascending). However many there are, it costs little more than two matches: what begins at
+    /// the first place where the letters before the first `*` stand is the longest text that can match, and a `*` can
+    /// take up whatever a later start would leave out.
+    pub(super) fn matches_from_ignore_case(&self, text: &str, starts: &[usize]) -> bool {
+        if self.matches_ignore_case(text) {
+            return true;
+        }
+        let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
+        let star = pattern.iter().position(|&b| b == b'*');
+        let begins = &pattern[..star.unwrap_or(pattern.len())];
+        let mut tails = starts.iter().filter_map(|start| text.get(*start..));
+        match star {
+            None => tails.any(|tail| tail.eq_ignore_ascii_case(pattern)),
+            Some(_) => {
+                let first = tails.find(|tail| tail.get(..begins.len()).is_some_and(|t| t.eq_ignore_ascii_case(begins)));
+                first.is_some_and(|tail| glob(pattern, tail, |a, b| a.eq_ignore_ascii_case(&b)))
+            }
+        }
     }
 }
 

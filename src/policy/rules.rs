@@ -6,12 +6,15 @@ use serde_json::Value;
 
 use super::agent::AgentSpec;
 use super::decision::Violation;
+use super::name::{self, ACCEPTED_NAME};
 use super::pattern::Pattern;
-use super::words::shortened;
+use super::words::{quoted, shortened};
 
 mod api;
 mod compliance;
+mod endpoints;
 mod filesystem;
+mod images;
 mod limits;
 mod models;
 mod network;
@@ -21,12 +24,19 @@ mod tools;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the ids below say what they are; the specification's table says when they refuse")]
 pub enum Rule {
+    NameInvalid,
     ProviderNotAllowed,
+    EndpointUnknown,
     ModelBlocked,
     ModelNotAllowed,
+    ServerBlocked,
+    ServerNotAllowed,
     ToolBlocked,
+    ToolUnbounded,
     ToolNotAllowed,
     ToolNotApproved,
+    ImageNotAllowed,
+    ImageNotPinned,
     FrameworkMissing,
     AuditLoggingRequired,
     EncryptionRequired,
@@ -53,14 +63,21 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// Every rule, in the order of the specification's table.
-    pub const ALL: [Rule; 29] = [
+    /// Every rule, in the order of the policy reference.
+    pub const ALL: [Rule; 36] = [
+        Rule::NameInvalid,
         Rule::ProviderNotAllowed,
+        Rule::EndpointUnknown,
         Rule::ModelBlocked,
         Rule::ModelNotAllowed,
+        Rule::ServerBlocked,
+        Rule::ServerNotAllowed,
         Rule::ToolBlocked,
+        Rule::ToolUnbounded,
         Rule::ToolNotAllowed,
         Rule::ToolNotApproved,
+        Rule::ImageNotAllowed,
+        Rule::ImageNotPinned,
         Rule::FrameworkMissing,
         Rule::AuditLoggingRequired,
         Rule::EncryptionRequired,
@@ -90,12 +107,19 @@ impl Rule {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Rule::NameInvalid => "name.invalid",
             Rule::ProviderNotAllowed => "provider.not_allowed",
+            Rule::EndpointUnknown => "endpoint.unknown",
             Rule::ModelBlocked => "model.blocked",
             Rule::ModelNotAllowed => "model.not_allowed",
+            Rule::ServerBlocked => "server.blocked",
+            Rule::ServerNotAllowed => "server.not_allowed",
             Rule::ToolBlocked => "tool.blocked",
+            Rule::ToolUnbounded => "tool.unbounded",
             Rule::ToolNotAllowed => "tool.not_allowed",
             Rule::ToolNotApproved => "tool.not_approved",
+            Rule::ImageNotAllowed => "image.not_allowed",
+            Rule::ImageNotPinned => "image.not_pinned",
             Rule::FrameworkMissing => "compliance.framework_missing",
             Rule::AuditLoggingRequired => "compliance.audit_logging_required",
             Rule::EncryptionRequired => "compliance.encryption_required",
@@ -128,6 +152,7 @@ impl Rule {
 pub(super) struct Rules {
     models: models::Rules,
     tools: tools::Rules,
+    images: images::Rules,
     compliance: compliance::Rules,
     network: Option<network::Rules>,
     filesystem: Option<filesystem::Rules>,
@@ -143,6 +168,7 @@ impl Rules {
         Rules {
             models: models::Rules::compile(content.section("agent").section("models")),
             tools: tools::Rules::compile(content.section("agent").section("capabilities"), content.section("tools")),
+            images: images::Rules::compile(content.section("agent").section("images")),
             compliance: compliance::Rules::compile(content.section("compliance")),
             network: permissions.if_present("network").map(network::Rules::compile),
             filesystem: permissions.if_present("filesystem").map(filesystem::Rules::compile),
@@ -151,29 +177,36 @@ impl Rules {
         }
     }
 
-    /// Every violation, in the order of the groups, and within a group in the order of the agent's fields.
-    pub(super) fn judge(&self, agent: &AgentSpec) -> Vec<Violation> {
-        let mut report = Report(Vec::new());
-        self.models.judge(agent, &mut report);
-        self.tools.judge(agent, &mut report);
-        self.compliance.judge(agent, &mut report);
+    /// Reports every violation, in the order of the groups, and within a group in the order of the agent's fields.
+    pub(super) fn judge(&self, agent: &AgentSpec, report: &mut Report) {
+        self.models.judge(agent, report);
+        self.tools.judge(agent, report);
+        self.images.judge(agent, report);
+        self.compliance.judge(agent, report);
         if let Some(network) = &self.network {
-            network.judge(agent, &mut report);
+            network.judge(agent, report);
         }
         if let Some(filesystem) = &self.filesystem {
-            filesystem.judge(agent, &mut report);
+            filesystem.judge(agent, report);
         }
         if let Some(api) = &self.api {
-            api.judge(agent, &mut report);
+            api.judge(agent, report);
         }
-        self.limits.judge(agent, &mut report);
-        limits::judge_identity(agent, &mut report);
-        report.0
+        self.limits.judge(agent, report);
+        limits::judge_identity(agent, report);
     }
 }
 
+/// So many violations are collected; those beyond are counted. Nobody reads them, and an agent could ask for many.
+pub const MAX_VIOLATIONS: usize = 256;
+
 /// Collects violations. What is formatted is formatted only when a rule is broken.
-pub(super) struct Report(pub(super) Vec<Violation>);
+#[derive(Default)]
+pub(super) struct Report {
+    pub(super) violations: Vec<Violation>,
+    /// How many more there are.
+    pub(super) omitted: usize,
+}
 
 impl Report {
     /// `value`: what the agent has there, empty when nothing. `message`: what is wrong; what would be accepted.
@@ -183,15 +216,50 @@ impl Report {
         field: impl Display,
         value: impl Display,
         policy_path: impl Display,
-        message: String,
+        message: impl FnOnce() -> String,
     ) {
-        self.0.push(Violation {
+        if self.violations.len() >= MAX_VIOLATIONS {
+            self.omitted += 1;
+            return;
+        }
+        self.violations.push(Violation {
             rule: rule.as_str(),
             field: field.to_string(),
             value: shortened(&value.to_string()),
             policy_path: policy_path.to_string(),
-            message,
+            message: message(),
         });
+    }
+
+    /// Whether a name is one that cannot pass for another; if not, that is reported, and takes the place of what other
+    /// rules would say of it. No policy has to ask for this.
+    fn name(&mut self, field: impl Display, what: &str, name: &str) -> bool {
+        let Some(fault) = name::fault(name) else { return true };
+        let message = || format!("the {what} {} {fault}; {ACCEPTED_NAME}", quoted(name));
+        self.add(Rule::NameInvalid, field, name, "", message);
+        false
+    }
+}
+
+/// A list of what is denied, and the member that has it.
+#[derive(Debug)]
+struct Denials {
+    path: &'static str,
+    patterns: Box<[Pattern]>,
+}
+
+impl Denials {
+    fn new(path: &'static str, patterns: Option<Box<[Pattern]>>) -> Denials {
+        Denials { path, patterns: patterns.unwrap_or_default() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// The first entry that denies a name, or what stands in it from one of `starts` on; with its place in the list.
+    fn meets(&self, name: &str, starts: &[usize]) -> Option<(usize, &Pattern)> {
+        self.patterns.iter().enumerate().find(|(_, pattern)| pattern.matches_from_ignore_case(name, starts))
     }
 }
 

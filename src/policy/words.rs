@@ -4,7 +4,7 @@
 use std::fmt::{Display, Write};
 
 /// How much is shown of one text.
-const SHOWN_CHARS: usize = 64;
+pub(super) const SHOWN_CHARS: usize = 64;
 
 /// How many entries of a list are shown.
 const SHOWN_ENTRIES: usize = 8;

@@ -104,7 +104,7 @@ fn host_overlaps(pattern: &str, asked: &(Vec<String>, bool)) -> bool {
 }
 
 fn resolve(path: &str) -> Option<String> {
-    if path.contains('*') {
+    if path.starts_with('~') || path.contains(['*', '$', '\\']) || path.chars().any(char::is_control) {
         return None;
     }
     let mut parts = Vec::new();
@@ -133,6 +133,9 @@ fn path_covered(pattern: &str, path: &str) -> bool {
 fn block_meets(pattern: &str, path: &str) -> bool {
     let (pattern, path) = (low(pattern), low(path));
     if path == ".." || path.starts_with("../") || path_covered(&pattern, &path) {
+        return true;
+    }
+    if pattern.starts_with('/') && !path.starts_with('/') {
         return true;
     }
     let mut words: Vec<String> = pattern.split('/').map(|p| p.replace('*', "")).collect();
@@ -167,37 +170,15 @@ fn naive(content: &Value, spec: &Value) -> Found {
     let mut found = Found::new();
     let mut add = |rule: &str, field: String| found.push((rule.to_owned(), field));
     let models = &content["agent"]["models"];
-    let denied = if models["denied_models"].is_null() { &models["blocked_models"] } else { &models["denied_models"] };
     let mut of_agent = vec![("spec.model".to_owned(), spec["model"].clone())];
     for (i, model) in spec["fallbackModels"].as_array().into_iter().flatten().enumerate() {
         of_agent.push((format!("spec.fallbackModels[{i}]"), model.clone()));
     }
     for (place, model) in &of_agent {
-        let (provider, name) = (model["provider"].as_str().unwrap(), model["name"].as_str().unwrap());
-        if !models["allowed_providers"].is_null() && !like_any_low(&models["allowed_providers"], provider) {
-            add("provider.not_allowed", format!("{place}.provider"));
-        }
-        if like_any_low(denied, name) {
-            add("model.blocked", format!("{place}.name"));
-        } else if !models["allowed_models"].is_null() && !like_any(&models["allowed_models"], name) {
-            add("model.not_allowed", format!("{place}.name"));
-        }
+        judge_model(models, place, model, &mut add);
     }
-    let capabilities = &content["agent"]["capabilities"];
-    let listed = &content["tools"]["allowed_tools"];
-    for (i, tool) in spec["tools"].as_array().into_iter().flatten().enumerate() {
-        let (name, field) = (tool["name"].as_str().unwrap(), format!("spec.tools[{i}].name"));
-        let named = like_any(&capabilities["allowed_tools"], name)
-            || listed.as_array().into_iter().flatten().any(|t| like(t["name"].as_str().unwrap(), name));
-        if like_any_low(&capabilities["denied_tools"], name) || like_any_low(&content["tools"]["blocked_tools"], name) {
-            add("tool.blocked", field);
-        } else if named {
-        } else if capabilities["require_tool_approval"] == true {
-            add("tool.not_approved", field);
-        } else if !capabilities["allowed_tools"].is_null() || !listed.is_null() {
-            add("tool.not_allowed", field);
-        }
-    }
+    tools(&content["agent"]["capabilities"], &content["tools"], spec, &mut add);
+    image(&content["agent"]["images"], spec["image"].as_str(), &mut add);
     compliance(&content["compliance"], &spec["compliance"], &of_agent, &mut add);
     let limits = &content["rate_limits"]["per_agent"];
     for (rule, field) in [("requests_per_minute", "requestsPerMinute"), ("tokens_per_hour", "tokensPerHour")] {
@@ -211,6 +192,161 @@ fn naive(content: &Value, spec: &Value) -> Found {
     services(&content["permissions"]["api"], &spec["permissions"]["api"], &mut add);
     found.sort();
     found
+}
+
+/// The categories Cc and Cf, and U+2028 and U+2029, as far as the names below have them; and of what is no NFKC the same.
+fn can_pass_for_another(name: &str) -> bool {
+    let unseen =
+        ['\0', '\n', '\t', '\u{7f}', '\u{85}', '\u{ad}', '\u{200b}', '\u{202e}', '\u{feff}', '\u{2028}', '\u{2029}'];
+    let not_nfkc = ['\u{212a}', '\u{ff45}', '\u{a0}', '\u{fb01}', '\u{b2}', '\u{301}', '\u{340}'];
+    name != name.trim() || name.contains(unseen) || name.contains(not_nfkc)
+}
+
+/// What stands behind each `/`, and each `__`.
+fn suffixes(name: &str, underscores: bool) -> Vec<String> {
+    let chars: Vec<char> = name.chars().collect();
+    let mut found = vec![name.to_owned()];
+    for i in 0..chars.len() {
+        if chars[i] == '/' {
+            found.push(chars[i + 1..].iter().collect());
+        }
+        if underscores && chars[i] == '_' && chars.get(i + 1) == Some(&'_') {
+            found.push(chars[i + 2..].iter().collect());
+        }
+    }
+    found
+}
+
+fn denied_by(list: &Value, name: &str, underscores: bool) -> bool {
+    suffixes(name, underscores).iter().any(|suffix| like_any_low(list, suffix))
+}
+
+/// The best entry of the table for an endpoint.
+fn table_entry(table: &[Value], endpoint: &str) -> Option<Value> {
+    let host = asked_endpoint(endpoint)?;
+    let (_, rest) = endpoint.split_once("://").unwrap();
+    let path = rest.find('/').map_or("", |slash| &rest[slash..]);
+    let path = &path[..path.find(['?', '#']).unwrap_or(path.len())];
+    let parts: Vec<&str> = if path.len() < 2 { vec![] } else { path[1..].split('/').collect() };
+    let odd = path.contains('%') || parts.iter().any(|part| ["", ".", ".."].contains(part));
+    let mut best: Option<((usize, usize), Value)> = None;
+    for entry in table {
+        let pattern = entry["host"].as_str().unwrap();
+        if !host_covered(pattern, &host) {
+            continue;
+        }
+        let mut rank = (0, usize::from(!pattern.contains('*')));
+        if let Some(prefix) = entry["path_prefix"].as_str() {
+            let wanted: Vec<&str> = prefix[1..].split('/').collect();
+            let wanted = if wanted.last() == Some(&"") { &wanted[..wanted.len() - 1] } else { &wanted[..] };
+            if odd || !parts.starts_with(wanted) {
+                continue;
+            }
+            rank.0 = 1 + wanted.len();
+        }
+        if best.as_ref().is_none_or(|(than, _)| rank > *than) {
+            best = Some((rank, entry.clone()));
+        }
+    }
+    best.map(|(_, entry)| entry)
+}
+
+fn judge_model(models: &Value, place: &str, model: &Value, add: &mut impl FnMut(&str, String)) {
+    let denied = if models["denied_models"].is_null() { &models["blocked_models"] } else { &models["denied_models"] };
+    let (provider, name) = (model["provider"].as_str().unwrap(), model["name"].as_str().unwrap());
+    let allowed =
+        |provider: &str| models["allowed_providers"].is_null() || like_any_low(&models["allowed_providers"], provider);
+    let mut entry = None;
+    let mut by_agent = true;
+    if let (Some(table), Some(endpoint)) = (models["endpoints"].as_array(), model["endpoint"].as_str()) {
+        entry = table_entry(table, endpoint);
+        by_agent = false;
+        match &entry {
+            None => add("endpoint.unknown", format!("{place}.endpoint")),
+            Some(entry) if !allowed(entry["provider"].as_str().unwrap()) => {
+                add("provider.not_allowed", format!("{place}.endpoint"));
+            }
+            Some(_) => {}
+        }
+    }
+    if can_pass_for_another(provider) {
+        add("name.invalid", format!("{place}.provider"));
+    } else if by_agent && !allowed(provider) {
+        add("provider.not_allowed", format!("{place}.provider"));
+    }
+    let of_entry = entry.map(|entry| entry["models"].clone()).unwrap_or_default();
+    if can_pass_for_another(name) {
+        add("name.invalid", format!("{place}.name"));
+    } else if denied_by(denied, name, false) {
+        add("model.blocked", format!("{place}.name"));
+    } else if !models["allowed_models"].is_null() && !like_any(&models["allowed_models"], name)
+        || !of_entry.is_null() && !like_any(&of_entry, name)
+    {
+        add("model.not_allowed", format!("{place}.name"));
+    }
+}
+
+fn tools(capabilities: &Value, tools: &Value, spec: &Value, add: &mut impl FnMut(&str, String)) {
+    let listed: Vec<String> = tools["allowed_tools"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|tool| tool["name"].as_str().unwrap().to_owned())
+        .collect();
+    let a_list = !capabilities["allowed_tools"].is_null() || !tools["allowed_tools"].is_null();
+    let approval = capabilities["require_tool_approval"] == true;
+    let nothing_denied =
+        strings(&capabilities["denied_tools"]).is_empty() && strings(&tools["blocked_tools"]).is_empty();
+    let star = listed.iter().chain(&strings(&capabilities["allowed_tools"])).any(|pattern| pattern == "*");
+    let everything = nothing_denied && (star || !a_list && !approval);
+    for (i, tool) in spec["tools"].as_array().into_iter().flatten().enumerate() {
+        let (name, field) = (tool["name"].as_str().unwrap(), format!("spec.tools[{i}].name"));
+        let named = like_any(&capabilities["allowed_tools"], name) || listed.iter().any(|pattern| like(pattern, name));
+        if can_pass_for_another(name) {
+            add("name.invalid", field);
+        } else if denied_by(&capabilities["denied_tools"], name, true) || denied_by(&tools["blocked_tools"], name, true)
+        {
+            add("tool.blocked", field);
+        } else if !everything && like_any_low(&capabilities["broker_tools"], name) {
+            add("tool.unbounded", field);
+        } else if named {
+        } else if approval {
+            add("tool.not_approved", field);
+        } else if a_list {
+            add("tool.not_allowed", field);
+        }
+        let Some(server) = tool["server"].as_str() else { continue };
+        let field = format!("spec.tools[{i}].server");
+        if can_pass_for_another(server) {
+            add("name.invalid", field);
+        } else if denied_by(&capabilities["denied_servers"], server, false) {
+            add("server.blocked", field);
+        } else if !capabilities["allowed_servers"].is_null() && !like_any(&capabilities["allowed_servers"], server) {
+            add("server.not_allowed", field);
+        }
+    }
+}
+
+fn image(rules: &Value, image: Option<&str>, add: &mut impl FnMut(&str, String)) {
+    let Some(image) = image else { return };
+    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+    let mut parts: Vec<&str> = name.split('/').collect();
+    let last = parts.pop().unwrap();
+    parts.push(last.split(':').next().unwrap());
+    let domain = parts.len() > 1 && (parts[0] == "localhost" || parts[0].contains(['.', ':']));
+    if parts.len() == 1 {
+        parts.insert(0, "library");
+    }
+    if !domain {
+        parts.insert(0, "docker.io");
+    }
+    if !rules["allowed_images"].is_null() && !like_any(&rules["allowed_images"], &parts.join("/")) {
+        add("image.not_allowed", "spec.image".to_owned());
+    }
+    let hex = |text: &str| text.len() == 64 && text.chars().all(|c| "0123456789abcdef".contains(c));
+    if rules["require_digest"] == true && !digest.and_then(|d| d.strip_prefix("sha256:")).is_some_and(hex) {
+        add("image.not_pinned", "spec.image".to_owned());
+    }
 }
 
 fn compliance(rules: &Value, spec: &Value, models: &[(String, Value)], add: &mut impl FnMut(&str, String)) {
@@ -390,7 +526,70 @@ fn object(members: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<V
 }
 
 const WORDS: &[&str] = &["a", "A", "ab", "aB", "abc", "b", "ba", "é", "É", "k"];
-const PATTERNS: &[&str] = &["a", "A*", "*b", "a*c", "*", "b", "*a*", "É", "k", "\u{212a}"];
+/// Names with prefixes, and some that can pass for others.
+const NAMES: &[&str] = &[
+    "a",
+    "A",
+    "ab",
+    "aB",
+    "abc",
+    "b",
+    "ba",
+    "é",
+    "É",
+    "k",
+    "b/a",
+    "x/B/a",
+    "b__a",
+    "b___a",
+    "_b__a/c",
+    "x__b__abc",
+    "a/",
+    "/a",
+    "__",
+    "a b",
+    "größe",
+    " a",
+    "a\u{a0}",
+    "a\u{200b}",
+    "\u{212a}",
+    "\u{ff45}",
+    "a\0b",
+    "a\n",
+    "e\u{301}",
+    "\u{2028}a",
+    "a\u{ad}b",
+];
+const PATTERNS: &[&str] = &["a", "A*", "*b", "a*c", "*", "b", "*a*", "É", "k", "_a", "B/*", "b__a*", "a *b", "K*"];
+/// Patterns that documents without members of the second part may have.
+const OLD_PATTERNS: &[&str] = &["a", "A*", "*b", "a*c", "*", "b", "*a*", "É", "k", "\u{212a}", "a*\n", " *"];
+const IMAGES: &[&str] = &[
+    "a",
+    "a:1",
+    "b/a",
+    "localhost/a",
+    "localhost:5000/b/a:1",
+    "a.b/a",
+    "a.b/c/a@sha256:abababababababababababababababababababababababababababababababab",
+    "a:1@sha256:abababababababababababababababababababababababababababababababab",
+    "a@sha256:ABababababababababababababababababababababababababababababababab",
+    "a@sha256:ab",
+    "A.b/a",
+    "a.b:80/a",
+];
+const IMAGE_PATTERNS: &[&str] = &[
+    "*",
+    "docker.io/*",
+    "docker.io/library/a",
+    "localhost/*",
+    "localhost:5000/*",
+    "a.b/*",
+    "a.b/c/a",
+    "*.b/a",
+    "a.b:80/a",
+    "docker.io/*/a",
+];
+const PREFIXES: &[&str] = &["/", "/a", "/a/", "/a/b", "/b", "/A", "/a/../b"];
 const HOSTS: &[&str] = &[
     "a.b",
     "A.b.",
@@ -431,10 +630,23 @@ const ENDPOINTS: &[&str] = &[
     "https://a.b/ x",
     "b",
     "https://a.b:/",
+    "https://a.b/a",
+    "https://a.b/a/b",
+    "https://a.b/a/b/c?x=/b",
+    "https://a.b/ab",
+    "https://a.b/a/",
+    "https://a.b/a#/b",
+    "https://a.b/a//b",
+    "https://x.a.b/a/./b",
+    "https://x.a.b/b/../a",
+    "https://x.a.b/a%2fb",
+    "https://x.a.b/A/b",
+    "https://a.b//a",
 ];
 const PATHS: &[&str] = &[
     "/", "/a", "/a/", "/a/b", "/A/b", "/a/../b", "//a//b", "/b", "/ab", "/a/b/c", "a", "a/b", ".", "..", "./a", "../a",
-    "a/../..", "/..", "/a*", "", "/.a", ".a", "b/..", "/a/bc", "/b/a/c",
+    "a/../..", "/..", "/a*", "", "/.a", ".a", "b/..", "/a/bc", "/b/a/c", "~", "~/a", "a~", "/~", "./~", "$a", "/a/$b",
+    "a\\b", "/a\0", "/a\u{7f}", "a/\u{85}",
 ];
 const PATH_PATTERNS: &[&str] = &[
     "/*", "/a", "/a/*", "/a*", "*", "a", "a/*", "*/b", "/*/b", "/*/b/*", "/a/b", "*a", "/a*c", "/b/*/c", "**", "/a/**",
@@ -442,12 +654,29 @@ const PATH_PATTERNS: &[&str] = &[
 ];
 const REGIONS: &[&str] = &["us", "US", "us-east-1", "usa", "eu", "u", "us-"];
 
+/// A content of the first part alone, or of both.
 fn content() -> BoxedStrategy<Value> {
-    let models = object(vec![
-        ("allowed_providers", some(PATTERNS)),
-        ("allowed_models", some(PATTERNS)),
-        ("denied_models", some(PATTERNS)),
-    ]);
+    prop_oneof![content_of(false), content_of(true)].boxed()
+}
+
+fn content_of(both: bool) -> BoxedStrategy<Value> {
+    let patterns = || some(if both { PATTERNS } else { OLD_PATTERNS });
+    let beside = |first: Vec<(&'static str, BoxedStrategy<Value>)>,
+                  second: Vec<(&'static str, BoxedStrategy<Value>)>| {
+        object(if both { first.into_iter().chain(second).collect() } else { first })
+    };
+    let models = beside(
+        vec![("allowed_providers", patterns()), ("allowed_models", patterns()), ("denied_models", patterns())],
+        vec![(
+            "endpoints",
+            list(object(vec![
+                ("host!", pick(HOST_PATTERNS)),
+                ("provider!", pick(WORDS)),
+                ("path_prefix", pick(PREFIXES)),
+                ("models", patterns()),
+            ])),
+        )],
+    );
     let models = (models, any::<bool>()).prop_map(|(mut models, sdk)| {
         if let Some(denied) = models.get("denied_models").cloned().filter(|_| sdk) {
             models.as_object_mut().unwrap().remove("denied_models");
@@ -455,6 +684,27 @@ fn content() -> BoxedStrategy<Value> {
         }
         models
     });
+    let agent = beside(
+        vec![
+            ("models", models.boxed()),
+            (
+                "capabilities",
+                beside(
+                    vec![
+                        ("allowed_tools", patterns()),
+                        ("denied_tools", patterns()),
+                        ("require_tool_approval", flag()),
+                    ],
+                    vec![("allowed_servers", patterns()), ("denied_servers", patterns()), ("broker_tools", patterns())],
+                ),
+            ),
+        ],
+        vec![
+            ("images", object(vec![("allowed_images", some(IMAGE_PATTERNS)), ("require_digest", flag())])),
+            ("delegates", object(vec![("allowed_workspaces", patterns())])),
+            ("opaque", object(vec![("allowed", flag()), ("accept_declarations", flag())])),
+        ],
+    );
     let permissions = object(vec![
         (
             "network",
@@ -483,20 +733,7 @@ fn content() -> BoxedStrategy<Value> {
         ),
     ]);
     object(vec![
-        (
-            "agent",
-            object(vec![
-                ("models", models.boxed()),
-                (
-                    "capabilities",
-                    object(vec![
-                        ("allowed_tools", some(PATTERNS)),
-                        ("denied_tools", some(PATTERNS)),
-                        ("require_tool_approval", flag()),
-                    ]),
-                ),
-            ]),
-        ),
+        ("agent", agent),
         (
             "compliance",
             object(vec![
@@ -510,8 +747,14 @@ fn content() -> BoxedStrategy<Value> {
         (
             "tools",
             object(vec![
-                ("allowed_tools", list(object(vec![("name!", pick(PATTERNS)), ("description", pick(WORDS))]))),
-                ("blocked_tools", some(PATTERNS)),
+                (
+                    "allowed_tools",
+                    list(object(vec![
+                        ("name!", pick(if both { PATTERNS } else { OLD_PATTERNS })),
+                        ("description", pick(WORDS)),
+                    ])),
+                ),
+                ("blocked_tools", patterns()),
             ]),
         ),
         ("permissions", permissions),
@@ -525,8 +768,8 @@ fn content() -> BoxedStrategy<Value> {
 fn spec() -> BoxedStrategy<Value> {
     let model = || {
         object(vec![
-            ("provider!", pick(WORDS)),
-            ("name!", pick(WORDS)),
+            ("provider!", pick(NAMES)),
+            ("name!", pick(NAMES)),
             ("region", pick(REGIONS)),
             ("endpoint", pick(ENDPOINTS)),
         ])
@@ -534,7 +777,8 @@ fn spec() -> BoxedStrategy<Value> {
     object(vec![
         ("model!", model()),
         ("fallbackModels", list(model())),
-        ("tools", list(object(vec![("name!", pick(WORDS)), ("server", pick(WORDS))]))),
+        ("tools", list(object(vec![("name!", pick(NAMES)), ("server", pick(NAMES))]))),
+        ("image", pick(IMAGES)),
         (
             "compliance",
             object(vec![
@@ -571,8 +815,9 @@ fn both(content: &Value, spec: &Value) -> (Found, Found) {
 fn groups(content: &Value, spec: &Value) -> BTreeSet<&'static str> {
     let violations = judge(&policy(content.clone()), &agent(spec.clone()));
     let group = |rule: &str| match rule.split_once('.').unwrap().0 {
-        "provider" | "model" => "Models",
-        "tool" => "Tools",
+        "provider" | "model" | "endpoint" => "Models",
+        "tool" | "server" => "Tools",
+        "image" => "Images",
         "compliance" => "Compliance",
         "network" => "Network",
         "filesystem" => "Filesystem",

@@ -6,7 +6,10 @@ use serde_json::Value;
 use crate::support::{agent, bytes_of, policy, ring_of_vectors, time};
 
 pub const DOCUMENTS: &str = include_str!("../vectors/policy-documents.json");
-const DECISIONS: &str = include_str!("../vectors/decisions.json");
+const DECISIONS: [(&str, &str); 2] = [
+    ("decisions.json", include_str!("../vectors/decisions.json")),
+    ("decisions-2.json", include_str!("../vectors/decisions-2.json")),
+];
 
 #[test]
 fn every_document_of_the_vectors_gives_exactly_its_reason() {
@@ -31,19 +34,21 @@ fn every_document_of_the_vectors_gives_exactly_its_reason() {
 
 #[test]
 fn every_decision_of_the_vectors_has_exactly_its_violations() {
-    let vectors: Value = serde_json::from_str(DECISIONS).unwrap();
     let mut wrong = Vec::new();
-    for case in vectors.as_array().unwrap() {
-        let policy = policy(case["content"].clone());
-        let mut got: Vec<(String, String)> =
-            judge(&policy, &agent(case["spec"].clone())).into_iter().map(|v| (v.rule.to_owned(), v.field)).collect();
-        let text = |v: &Value| v.as_str().unwrap().to_owned();
-        let mut expected: Vec<(String, String)> =
-            case["violations"].as_array().unwrap().iter().map(|v| (text(&v["rule"]), text(&v["field"]))).collect();
-        got.sort();
-        expected.sort();
-        if got != expected {
-            wrong.push(format!("{}:\n  expected {expected:?}\n  got      {got:?}", case["name"]));
+    for (file, text) in DECISIONS {
+        let vectors: Value = serde_json::from_str(text).unwrap();
+        for case in vectors.as_array().unwrap() {
+            let policy = policy(case["content"].clone());
+            let judged = judge(&policy, &agent(case["spec"].clone()));
+            let mut got: Vec<(String, String)> = judged.into_iter().map(|v| (v.rule.to_owned(), v.field)).collect();
+            let text = |v: &Value| v.as_str().unwrap().to_owned();
+            let mut expected: Vec<(String, String)> =
+                case["violations"].as_array().unwrap().iter().map(|v| (text(&v["rule"]), text(&v["field"]))).collect();
+            got.sort();
+            expected.sort();
+            if got != expected {
+                wrong.push(format!("{file}: {}:\n  expected {expected:?}\n  got      {got:?}", case["name"]));
+            }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

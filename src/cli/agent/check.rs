@@ -143,10 +143,8 @@ impl Check {
 
 /// The decision by the rules of a draft.
 fn tried(agent: &NamedAgent, draft: &VerifiedPolicy) -> Verdict {
-    let violations = judge(draft, &agent.spec);
-    let policy = Some(PolicyRef::new(draft, None));
     let warnings = vec![format!("version {} is a draft: nothing is enforced by it yet", draft.version())];
-    Verdict::new(agent, Decision { allowed: violations.is_empty(), policy, violations, warnings })
+    Verdict::new(agent, Decision { warnings, ..rehearse(draft, &agent.spec) })
 }
 
 /// The policy of a document, if it verifies, with its workspace.

@@ -104,7 +104,10 @@ impl Member {
     /// What is reported of it. `file`: its manifest, as the report names files.
     pub(super) fn finding(&self, verdict: &Verdict, level: Level, file: Option<String>) -> Finding {
         let violations = verdict.decision.violations.iter();
-        let lines: Vec<String> = violations.map(|v| format!("{}: {} [{}]", v.field, v.message, v.rule)).collect();
+        let mut lines: Vec<String> = violations.map(|v| format!("{}: {} [{}]", v.field, v.message, v.rule)).collect();
+        if verdict.decision.omitted > 0 {
+            lines.push(format!("and {} more", verdict.decision.omitted));
+        }
         let (namespace, name) = (&self.namespace, &self.agent.name);
         let line = file.is_some().then_some(self.agent.origin.1);
         let message = format!("agent {namespace}/{name} would newly be refused: {}", lines.join("; "));

@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 use super::place::{Path, Problem, Step};
 use super::{NUMBER, is_count, time};
 use crate::policy::host::HostPattern;
+use crate::policy::image;
+use crate::policy::name::{self, NameFault};
 use crate::policy::path::PathPattern;
 use crate::policy::version::{Version, VersionFault};
 use crate::policy::words::quoted;
@@ -18,6 +20,8 @@ pub use editor::json_schema;
 enum Kind {
     Object(&'static [Member]),
     List(&'static Kind),
+    /// A list of so many entries at most.
+    Few(usize, &'static Kind),
     Text(Form),
     Flag,
     Count,
@@ -28,6 +32,10 @@ enum Kind {
 enum Form {
     Any,
     Filled,
+    /// A name, or a pattern of names: of providers, models, tools, servers, workspaces.
+    Name,
+    Image,
+    Prefix,
     Id,
     Version,
     Status,
@@ -41,6 +49,8 @@ struct Member {
     name: &'static str,
     kind: &'static Kind,
     need: Need,
+    /// Whether older versions of this program do not know it.
+    second_part: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,24 +62,30 @@ enum Need {
 }
 
 const fn optional(name: &'static str, kind: &'static Kind) -> Member {
-    Member { name, kind, need: Need::Optional }
+    Member { name, kind, need: Need::Optional, second_part: false }
 }
 
 const fn required(name: &'static str, kind: &'static Kind) -> Member {
-    Member { name, kind, need: Need::Always }
+    Member { name, kind, need: Need::Always, second_part: false }
 }
 
 const fn when_signed(name: &'static str, kind: &'static Kind) -> Member {
-    Member { name, kind, need: Need::WhenSigned }
+    Member { name, kind, need: Need::WhenSigned, second_part: false }
+}
+
+const fn second_part(name: &'static str, kind: &'static Kind) -> Member {
+    Member { name, kind, need: Need::Optional, second_part: true }
 }
 
 const TEXT: Kind = Kind::Text(Form::Any);
-const NAME: Kind = Kind::Text(Form::Filled);
+const FILLED: Kind = Kind::Text(Form::Filled);
+const NAME: Kind = Kind::Text(Form::Name);
 const ID: Kind = Kind::Text(Form::Id);
 const HASH: Kind = Kind::Text(Form::Hex(64));
 const SIGNATURE: Kind = Kind::Text(Form::Hex(128));
 const TIME: Kind = Kind::Text(Form::Time);
-const TEXTS: Kind = Kind::List(&NAME);
+const TEXTS: Kind = Kind::List(&FILLED);
+const NAMES: Kind = Kind::List(&NAME);
 const HOSTS: Kind = Kind::List(&Kind::Text(Form::Host));
 const PATHS: Kind = Kind::List(&Kind::Text(Form::Path));
 const FLAG: Kind = Kind::Flag;
@@ -86,13 +102,16 @@ const DOCUMENT: Kind = Kind::Object(&[
     // A signature that is missing has a reason of its own.
     optional("signature", &SIGNATURE),
     optional("document_signature", &SIGNATURE),
-    optional("co_signatures", &Kind::List(&CO_SIGNATURE)),
+    optional("co_signatures", &Kind::Few(MAX_CO_SIGNATURES, &CO_SIGNATURE)),
     optional("created_at", &TIME),
     optional("updated_at", &TIME),
     optional("activated_at", &TIME),
     optional("expires_at", &TIME),
     optional("signing_public_key", &HASH),
 ]);
+
+/// More signatures than any threshold asks for; without a bound anybody could fill documents with them.
+pub(in crate::policy) const MAX_CO_SIGNATURES: usize = 16;
 
 const CO_SIGNATURE: Kind = Kind::Object(&[required("signing_key_id", &ID), required("document_signature", &SIGNATURE)]);
 
@@ -108,20 +127,41 @@ const AGENT: Kind = Kind::Object(&[
     optional(
         "models",
         &Kind::Object(&[
-            optional("allowed_providers", &TEXTS),
-            optional("allowed_models", &TEXTS),
-            optional("denied_models", &TEXTS),
-            optional("blocked_models", &TEXTS),
+            optional("allowed_providers", &NAMES),
+            optional("allowed_models", &NAMES),
+            optional("denied_models", &NAMES),
+            optional("blocked_models", &NAMES),
+            second_part("endpoints", &Kind::List(&ENDPOINT)),
         ]),
     ),
     optional(
         "capabilities",
         &Kind::Object(&[
-            optional("allowed_tools", &TEXTS),
-            optional("denied_tools", &TEXTS),
+            optional("allowed_tools", &NAMES),
+            optional("denied_tools", &NAMES),
             optional("require_tool_approval", &FLAG),
+            second_part("allowed_servers", &NAMES),
+            second_part("denied_servers", &NAMES),
+            second_part("broker_tools", &NAMES),
         ]),
     ),
+    second_part(
+        "images",
+        &Kind::Object(&[
+            optional("allowed_images", &Kind::List(&Kind::Text(Form::Image))),
+            optional("require_digest", &FLAG),
+        ]),
+    ),
+    // these two are read, and judged where agents are those of other resources
+    second_part("delegates", &Kind::Object(&[optional("allowed_workspaces", &NAMES)])),
+    second_part("opaque", &Kind::Object(&[optional("allowed", &FLAG), optional("accept_declarations", &FLAG)])),
+]);
+
+const ENDPOINT: Kind = Kind::Object(&[
+    required("host", &Kind::Text(Form::Host)),
+    required("provider", &NAME),
+    optional("path_prefix", &Kind::Text(Form::Prefix)),
+    optional("models", &NAMES),
 ]);
 
 const COMPLIANCE: Kind = Kind::Object(&[
@@ -134,7 +174,7 @@ const COMPLIANCE: Kind = Kind::Object(&[
 
 const TOOLS: Kind = Kind::Object(&[
     optional("allowed_tools", &Kind::List(&Kind::Object(&[required("name", &NAME), optional("description", &TEXT)]))),
-    optional("blocked_tools", &TEXTS),
+    optional("blocked_tools", &NAMES),
 ]);
 
 const PERMISSIONS: Kind = Kind::Object(&[
@@ -162,7 +202,7 @@ const PERMISSIONS: Kind = Kind::Object(&[
             optional("enabled", &FLAG),
             optional(
                 "allowed_services",
-                &Kind::List(&Kind::Object(&[required("service_name", &NAME), optional("endpoints", &TEXTS)])),
+                &Kind::List(&Kind::Object(&[required("service_name", &FILLED), optional("endpoints", &TEXTS)])),
             ),
         ]),
     ),
@@ -176,22 +216,73 @@ const RATE_LIMITS: Kind = Kind::Object(&[optional(
 /// Two names of one member: both at once would leave open which one counts.
 const SYNONYMS: (&str, &str) = ("denied_models", "blocked_models");
 
+/// How strictly a document is held against the table.
+#[derive(Clone, Copy)]
+struct How {
+    /// What signing adds has to be there.
+    signed: bool,
+    /// Names that can pass for others are refused in patterns.
+    names: bool,
+}
+
 /// Holds a tree against the table. `signed`: whether what signing adds has to be there.
+///
+/// A document without members of the second part means what it meant before there was one, so in these a pattern may be
+/// one that no name can meet any more; `advice` says so.
 pub(super) fn check(document: &Value, signed: bool) -> Result<(), Problem> {
     let mut trail = Vec::new();
-    walk(document, &DOCUMENT, signed, &mut trail)
+    let how = How { signed, names: has_second_part(document, &DOCUMENT) };
+    walk(document, &DOCUMENT, how, &mut trail)
         .map_err(|message| Problem { path: Path::from_inside_out(trail), message })
 }
 
-/// The steps to a fault are collected on the way out, so that a document without one costs none.
-fn walk(value: &Value, kind: &Kind, signed: bool, trail: &mut Vec<Step>) -> Result<(), String> {
+fn has_second_part(value: &Value, kind: &Kind) -> bool {
+    let Kind::Object(members) = kind else { return false };
+    let there =
+        |member: &Member| value.get(member.name).is_some_and(|v| member.second_part || has_second_part(v, member.kind));
+    members.iter().any(there)
+}
+
+/// Each pattern that no name can meet, since it can pass for another: its place from `content` on, and why.
+pub(in crate::policy) fn idle_names(content: &Value) -> Vec<(String, NameFault)> {
+    let mut found = Vec::new();
+    collect_idle(content, &CONTENT, "content", &mut found);
+    found
+}
+
+fn collect_idle(value: &Value, kind: &Kind, path: &str, found: &mut Vec<(String, NameFault)>) {
     match (kind, value) {
-        (Kind::Object(members), Value::Object(object)) => walk_object(object, members, signed, trail),
-        (Kind::List(of), Value::Array(items)) => items
+        (Kind::Object(members), _) => {
+            for member in *members {
+                if let Some(value) = value.get(member.name) {
+                    collect_idle(value, member.kind, &format!("{path}.{}", member.name), found);
+                }
+            }
+        }
+        (Kind::List(of), Value::Array(items)) => {
+            for (i, item) in items.iter().enumerate() {
+                collect_idle(item, of, &format!("{path}[{i}]"), found);
+            }
+        }
+        (Kind::Text(Form::Name), Value::String(text)) => {
+            found.extend(name::fault(text).map(|fault| (path.to_owned(), fault)));
+        }
+        _ => {}
+    }
+}
+
+/// The steps to a fault are collected on the way out, so that a document without one costs none.
+fn walk(value: &Value, kind: &Kind, how: How, trail: &mut Vec<Step>) -> Result<(), String> {
+    match (kind, value) {
+        (Kind::Object(members), Value::Object(object)) => walk_object(object, members, how, trail),
+        (Kind::Few(most, _), Value::Array(items)) if items.len() > *most => {
+            Err(format!("{} entries; expected {most} at most", items.len()))
+        }
+        (Kind::List(of) | Kind::Few(_, of), Value::Array(items)) => items
             .iter()
             .enumerate()
-            .try_for_each(|(i, item)| walk(item, of, signed, trail).inspect_err(|_| trail.push(Step::Item(i)))),
-        (Kind::Text(form), Value::String(text)) => form.check(text),
+            .try_for_each(|(i, item)| walk(item, of, how, trail).inspect_err(|_| trail.push(Step::Item(i)))),
+        (Kind::Text(form), Value::String(text)) => form.check(text, how),
         (Kind::Flag, Value::Bool(_)) => Ok(()),
         (Kind::Count, Value::Number(n)) if n.as_u64().is_some_and(is_count) => Ok(()),
         (_, Value::Number(n)) if !n.as_u64().is_some_and(is_count) => Err(NUMBER.to_owned()),
@@ -200,15 +291,10 @@ fn walk(value: &Value, kind: &Kind, signed: bool, trail: &mut Vec<Step>) -> Resu
     }
 }
 
-fn walk_object(
-    object: &Map<String, Value>,
-    members: &[Member],
-    signed: bool,
-    trail: &mut Vec<Step>,
-) -> Result<(), String> {
+fn walk_object(object: &Map<String, Value>, members: &[Member], how: How, trail: &mut Vec<Step>) -> Result<(), String> {
     for (name, value) in object {
         let checked = match members.iter().find(|m| m.name == name) {
-            Some(member) => walk(value, member.kind, signed, trail),
+            Some(member) => walk(value, member.kind, how, trail),
             None => Err(unknown(name, members)),
         };
         let checked = checked.and_then(|()| {
@@ -222,7 +308,7 @@ fn walk_object(
     let missing = |m: &&Member| match m.need {
         Need::Optional => false,
         Need::Always => !object.contains_key(m.name),
-        Need::WhenSigned => signed && !object.contains_key(m.name),
+        Need::WhenSigned => how.signed && !object.contains_key(m.name),
     };
     if let Some(member) = members.iter().find(missing) {
         trail.push(Step::Member(member.name.to_owned()));
@@ -265,8 +351,8 @@ impl Kind {
     fn noun(&self) -> &'static str {
         match self {
             Kind::Object(_) => "an object",
-            Kind::List(Kind::Object(_)) => "a list of objects",
-            Kind::List(_) => "a list of strings",
+            Kind::List(Kind::Object(_)) | Kind::Few(_, Kind::Object(_)) => "a list of objects",
+            Kind::List(_) | Kind::Few(..) => "a list of strings",
             Kind::Text(form) => form.noun(),
             Kind::Flag => "true or false",
             Kind::Count => "a whole number from 0 to 9007199254740991",
@@ -279,6 +365,15 @@ impl Form {
         match self {
             Form::Any => "a string",
             Form::Filled => "a string that is not empty",
+            Form::Name => {
+                "a name or a pattern of names in Unicode form NFKC, without white space at its ends and without control, \
+                 format and separator characters"
+            }
+            Form::Image => {
+                "an image's name with its domain, without tag and digest, such as \"ghcr.io/acme/*\" or \
+                 \"docker.io/library/python\""
+            }
+            Form::Prefix => "a path that begins with /, such as \"/v1\"",
             Form::Id => "an id: 1 to 63 letters, digits, '.', '_' or '-', with a letter or digit at both ends",
             Form::Version => "a version in quotes, such as \"1\" or \"1.2.0\"",
             Form::Status => "one of draft, active, archived",
@@ -290,10 +385,18 @@ impl Form {
         }
     }
 
-    fn check(self, text: &str) -> Result<(), String> {
+    fn check(self, text: &str, how: How) -> Result<(), String> {
+        if let Form::Name | Form::Image = self
+            && how.names
+            && let Some(fault) = name::fault(text)
+        {
+            return Err(format!("{} {fault}; expected {}", quoted(text), self.noun()));
+        }
         let ok = match self {
             Form::Any => true,
-            Form::Filled => !text.is_empty(),
+            Form::Filled | Form::Name => !text.is_empty(),
+            Form::Image => image::is_pattern(text),
+            Form::Prefix => text.starts_with('/'),
             Form::Id => is_id(text),
             Form::Version => match text.parse::<Version>() {
                 Err(why @ (VersionFault::LeadingZero | VersionFault::TooLarge)) => return Err(why.to_string()),

@@ -44,14 +44,14 @@ impl Rules {
         let name = &service.name;
         let field = format_args!("spec.permissions.api.services[{i}].name");
         if !self.enabled {
-            let message = format!("no services are allowed, so {} cannot be asked for", quoted(name));
+            let message = || format!("no services are allowed, so {} cannot be asked for", quoted(name));
             report.add(Rule::ApiDisabled, field, name, self.switch, message);
             return;
         }
         let Some(allowed) = &self.allowed else { return };
         let Some(first) = allowed.iter().position(|a| *a.name == **name) else {
             let names: Vec<&str> = allowed.iter().map(|a| &*a.name).collect();
-            let message = format!("the service {} is not allowed; {}", quoted(name), accepted(&names));
+            let message = || format!("the service {} is not allowed; {}", quoted(name), accepted(&names));
             report.add(Rule::ApiNotAllowed, field, name, SERVICES, message);
             return;
         };
@@ -70,7 +70,7 @@ fn endpoints(i: usize, service: &Service, allowed: &[Allowed], first: usize, rep
     let name = quoted(&service.name);
     let path = format_args!("{SERVICES}[{first}].endpoints");
     if service.endpoints.is_empty() {
-        let message = format!("no endpoint of {name} is named, which means all of them; {}", accepted());
+        let message = || format!("no endpoint of {name} is named, which means all of them; {}", accepted());
         let field = format_args!("spec.permissions.api.services[{i}].endpoints");
         report.add(Rule::ApiNotAllowed, field, "", path, message);
     }
@@ -78,7 +78,7 @@ fn endpoints(i: usize, service: &Service, allowed: &[Allowed], first: usize, rep
         if known().any(|known| **known == **endpoint) {
             continue;
         }
-        let message = format!("the endpoint {} of {name} is not allowed; {}", quoted(endpoint), accepted());
+        let message = || format!("the endpoint {} of {name} is not allowed; {}", quoted(endpoint), accepted());
         let field = format_args!("spec.permissions.api.services[{i}].endpoints[{j}]");
         report.add(Rule::ApiNotAllowed, field, endpoint, path, message);
     }

@@ -39,7 +39,7 @@ impl Rules {
             if declared.iter().any(|d| d.eq_ignore_ascii_case(required)) {
                 continue;
             }
-            let message = format!("the framework {} is required, but not declared", quoted(required));
+            let message = || format!("the framework {} is required, but not declared", quoted(required));
             let value = declared.join(", ");
             let path = format_args!("content.compliance.frameworks[{i}]");
             report.add(Rule::FrameworkMissing, "spec.compliance.frameworks", value, path, message);
@@ -56,7 +56,7 @@ impl Rules {
             "spec.compliance.auditLogging",
             shown(declared),
             "content.compliance.require_audit_logging",
-            "audit logging is required; declare auditLogging: true if it is so".to_owned(),
+            || "audit logging is required; declare auditLogging: true if it is so".to_owned(),
         );
     }
 
@@ -77,7 +77,7 @@ impl Rules {
                 format_args!("spec.compliance.encryption.{name}"),
                 shown(declared),
                 "content.compliance.require_encryption",
-                format!("encryption of {what} is required; declare {name}: true if it is so"),
+                || format!("encryption of {what} is required; declare {name}: true if it is so"),
             );
         }
     }
@@ -87,10 +87,12 @@ impl Rules {
         let path = "content.compliance.data_residency";
         let declared = agent.compliance.as_ref().map_or(&[][..], |d| &d.data_residency);
         if declared.is_empty() {
-            let message = format!(
-                "data has to stay in {0}, but no region is declared; declare {0} or one of its regions",
-                quoted(required)
-            );
+            let message = || {
+                format!(
+                    "data has to stay in {0}, but no region is declared; declare {0} or one of its regions",
+                    quoted(required)
+                )
+            };
             report.add(Rule::ResidencyViolation, "spec.compliance.dataResidency", "", path, message);
         }
         let elsewhere = |region: &str| {
@@ -98,12 +100,12 @@ impl Rules {
         };
         for (i, region) in declared.iter().enumerate().filter(|(_, region)| !is_within(region, required)) {
             let field = format_args!("spec.compliance.dataResidency[{i}]");
-            report.add(Rule::ResidencyViolation, field, region, path, elsewhere(region));
+            report.add(Rule::ResidencyViolation, field, region, path, || elsewhere(region));
         }
         for (place, model) in models(agent) {
             if let Some(region) = model.region.as_deref().filter(|region| !is_within(region, required)) {
                 let field = format_args!("{place}.region");
-                report.add(Rule::ResidencyViolation, field, region, path, elsewhere(region));
+                report.add(Rule::ResidencyViolation, field, region, path, || elsewhere(region));
             }
         }
     }
@@ -113,7 +115,7 @@ impl Rules {
         if declared.is_some_and(|days| days >= required) {
             return;
         }
-        let message = match declared {
+        let message = || match declared {
             Some(days) => format!("records are kept for {days} days; expected {required} or more"),
             None => format!("it is not declared for how long records are kept; expected {required} days or more"),
         };

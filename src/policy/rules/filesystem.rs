@@ -41,31 +41,33 @@ impl Rules {
     fn path(&self, i: usize, text: &str, report: &mut Report) {
         let field = format_args!("spec.permissions.filesystem.allowedPaths[{i}]");
         if !self.enabled {
-            let message = format!("no file access is allowed, so {} cannot be asked for", quoted(text));
+            let message = || format!("no file access is allowed, so {} cannot be asked for", quoted(text));
             report.add(Rule::FilesystemDisabled, field, text, self.switch, message);
             return;
         }
-        let Some(asked) = Asked::path(text) else {
-            let message = format!(
-                "{} has a wildcard; expected a path, which stands for itself and everything below it",
-                quoted(text)
-            );
-            report.add(Rule::FilesystemInvalid, field, text, SECTION, message);
-            return;
+        let asked = match Asked::path(text) {
+            Ok(asked) => asked,
+            Err(fault) => {
+                let message = || format!("{} {fault}", quoted(text));
+                report.add(Rule::FilesystemInvalid, field, text, SECTION, message);
+                return;
+            }
         };
         if let Some(i) = self.blocked.iter().position(|block| block.meets(&asked)) {
-            let message = format!(
-                "{}, which stands for everything below it too, meets the block {}; ask for narrower paths beside it",
-                quoted(text),
-                quoted(self.blocked[i].as_str())
-            );
+            let message = || {
+                format!(
+                    "{}, which stands for everything below it too, meets the block {}; ask for narrower paths beside it",
+                    quoted(text),
+                    quoted(self.blocked[i].as_str())
+                )
+            };
             let path = format_args!("content.permissions.filesystem.blocked_paths[{i}]");
             report.add(Rule::FilesystemBlocked, field, text, path, message);
             return;
         }
         let Some(allowed) = &self.allowed else { return };
         if !allowed.iter().any(|pattern| pattern.allows(&asked)) {
-            let message = format!("{} is not allowed; {}", quoted(text), accepted(allowed));
+            let message = || format!("{} is not allowed; {}", quoted(text), accepted(allowed));
             let path = "content.permissions.filesystem.allowed_paths";
             report.add(Rule::FilesystemNotAllowed, field, text, path, message);
         }
@@ -75,7 +77,7 @@ impl Rules {
         let Some(allowed) = &self.extensions else { return };
         let path = "content.permissions.filesystem.allowed_extensions";
         if asked.allowed_extensions.is_empty() {
-            let message = format!("no extension is declared, which means every extension; {}", accepted(allowed));
+            let message = || format!("no extension is declared, which means every extension; {}", accepted(allowed));
             let field = "spec.permissions.filesystem.allowedExtensions";
             report.add(Rule::FilesystemExtNotAllowed, field, "", path, message);
         }
@@ -83,7 +85,7 @@ impl Rules {
             if allowed.iter().any(|a| a.eq_ignore_ascii_case(extension)) {
                 continue;
             }
-            let message = format!("the extension {} is not allowed; {}", quoted(extension), accepted(allowed));
+            let message = || format!("the extension {} is not allowed; {}", quoted(extension), accepted(allowed));
             let field = format_args!("spec.permissions.filesystem.allowedExtensions[{i}]");
             report.add(Rule::FilesystemExtNotAllowed, field, extension, path, message);
         }

@@ -34,7 +34,7 @@ impl Rules {
             if declared.is_some_and(|n| n <= limit) {
                 continue;
             }
-            let message = match declared {
+            let message = || match declared {
                 Some(n) => format!("{field} is {n}; expected {limit} or less"),
                 None => format!("{field} is not declared; expected {limit} or less"),
             };
@@ -55,7 +55,7 @@ pub(super) fn judge_identity(agent: &AgentSpec, report: &mut Report) {
     let (Some(prompt), Some(tools)) = (&identity.prompt_hash, &identity.tools_hash) else { return };
     let computed = identity::sekuire_id(&agent.model.name, prompt, tools);
     if identity.sekuire_id != computed {
-        let message = format!("the model, promptHash and toolsHash give another identity; expected {computed}");
+        let message = || format!("the model, promptHash and toolsHash give another identity; expected {computed}");
         report.add(Rule::IdentityMismatch, "spec.identity.sekuireId", &identity.sekuire_id, "", message);
     }
 }

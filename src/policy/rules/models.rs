@@ -1,85 +1,130 @@
-//! `content.agent.models`: providers and models.
+//! `content.agent.models`: providers, models, and where they answer.
 
 use std::fmt;
 
-use super::{Report, Rule, Section, accepted};
+use super::endpoints::{Entry, Table};
+use super::{Denials, Report, Rule, Section, accepted};
 use crate::policy::agent::{AgentSpec, Model};
+use crate::policy::name::behind_prefixes;
 use crate::policy::pattern::Pattern;
 use crate::policy::words::quoted;
+
+const ENDPOINTS: &str = "content.agent.models.endpoints";
 
 #[derive(Debug)]
 pub(super) struct Rules {
     providers: Option<Box<[Pattern]>>,
     allowed: Option<Box<[Pattern]>>,
-    denied: Box<[Pattern]>,
-    /// The name under which the document has the denials.
-    denied_path: &'static str,
+    /// Under the name that the document has for them.
+    denied: Denials,
+    endpoints: Option<Table>,
 }
 
 impl Rules {
     pub(super) fn compile(section: Section<'_>) -> Rules {
-        let sdk = section.patterns("blocked_models");
+        let (denied, path) = match section.patterns("blocked_models") {
+            None => (section.patterns("denied_models"), "content.agent.models.denied_models"),
+            sdk => (sdk, "content.agent.models.blocked_models"),
+        };
         Rules {
             providers: section.patterns("allowed_providers"),
             allowed: section.patterns("allowed_models"),
-            denied_path: if sdk.is_some() {
-                "content.agent.models.blocked_models"
-            } else {
-                "content.agent.models.denied_models"
-            },
-            denied: section.patterns("denied_models").or(sdk).unwrap_or_default(),
+            denied: Denials::new(path, denied),
+            endpoints: Table::compile(section),
         }
     }
 
     pub(super) fn judge(&self, agent: &AgentSpec, report: &mut Report) {
         for (place, model) in models(agent) {
-            self.provider(place, model, report);
-            self.model(place, model, report);
+            let found = self.look_up(place, model, report);
+            self.provider(place, model, found, report);
+            if report.name(format_args!("{place}.name"), "model", &model.name) {
+                self.model(place, &model.name, found, report);
+            }
         }
     }
 
-    fn provider(&self, place: Place, model: &Model, report: &mut Report) {
+    /// What the table says of the model's endpoint.
+    fn look_up(&self, place: Place, model: &Model, report: &mut Report) -> Found<'_> {
+        let (Some(table), Some(endpoint)) = (&self.endpoints, &model.endpoint) else { return Found::NotAsked };
+        if let Some((i, entry)) = table.entry(endpoint) {
+            return Found::Entry(i, entry);
+        }
+        let message = || {
+            let known = accepted(table.entries());
+            format!("the policy does not say which provider answers at {}; {known}", quoted(endpoint))
+        };
+        report.add(Rule::EndpointUnknown, format_args!("{place}.endpoint"), endpoint, ENDPOINTS, message);
+        Found::Nothing
+    }
+
+    /// The provider of the table outranks what the agent says.
+    fn provider(&self, place: Place, model: &Model, found: Found<'_>, report: &mut Report) {
+        let named = report.name(format_args!("{place}.provider"), "provider", &model.provider);
         let Some(allowed) = &self.providers else { return };
-        if allowed.iter().any(|p| p.matches_ignore_case(&model.provider)) {
-            return;
+        let is_allowed = |provider: &str| allowed.iter().any(|p| p.matches_ignore_case(provider));
+        let path = "content.agent.models.allowed_providers";
+        match found {
+            Found::NotAsked if named && !is_allowed(&model.provider) => {
+                let message =
+                    || format!("the provider {} is not allowed; {}", quoted(&model.provider), accepted(allowed));
+                report.add(Rule::ProviderNotAllowed, format_args!("{place}.provider"), &model.provider, path, message);
+            }
+            Found::Entry(i, entry) if !is_allowed(&entry.provider) => {
+                let endpoint = model.endpoint.as_deref().unwrap_or_default();
+                let message = || {
+                    let (provider, accepted) = (quoted(&entry.provider), accepted(allowed));
+                    let endpoint = quoted(endpoint);
+                    format!(
+                        "at {endpoint} answers the provider {provider} ({ENDPOINTS}[{i}]), which is not allowed; {accepted}"
+                    )
+                };
+                report.add(Rule::ProviderNotAllowed, format_args!("{place}.endpoint"), endpoint, path, message);
+            }
+            _ => {}
         }
-        report.add(
-            Rule::ProviderNotAllowed,
-            format_args!("{place}.provider"),
-            &model.provider,
-            "content.agent.models.allowed_providers",
-            format!("the provider {} is not allowed; {}", quoted(&model.provider), accepted(allowed)),
-        );
     }
 
-    fn model(&self, place: Place, model: &Model, report: &mut Report) {
-        let name = &model.name;
-        if let Some(i) = self.denied.iter().position(|p| p.matches_ignore_case(name)) {
-            let by = quoted(self.denied[i].as_str());
-            let other = match &self.allowed {
-                Some(allowed) => accepted(allowed),
-                None => "any model is allowed that no block matches".to_owned(),
+    fn model(&self, place: Place, name: &str, found: Found<'_>, report: &mut Report) {
+        let field = format_args!("{place}.name");
+        if !self.denied.is_empty()
+            && let Some((i, by)) = self.denied.meets(name, &behind_prefixes(name, false))
+        {
+            let message = || {
+                let other = match &self.allowed {
+                    Some(allowed) => accepted(allowed),
+                    None => "any model is allowed that no block matches".to_owned(),
+                };
+                format!("the model {} is blocked by {}; {other}", quoted(name), quoted(by.as_str()))
             };
-            report.add(
-                Rule::ModelBlocked,
-                format_args!("{place}.name"),
-                name,
-                format_args!("{}[{i}]", self.denied_path),
-                format!("the model {} is blocked by {by}; {other}", quoted(name)),
-            );
+            report.add(Rule::ModelBlocked, field, name, format_args!("{}[{i}]", self.denied.path), message);
             return;
         }
-        let Some(allowed) = &self.allowed else { return };
-        if !allowed.iter().any(|p| p.matches(name)) {
-            report.add(
-                Rule::ModelNotAllowed,
-                format_args!("{place}.name"),
-                name,
-                "content.agent.models.allowed_models",
-                format!("the model {} is not allowed; {}", quoted(name), accepted(allowed)),
-            );
+        let lists = |pattern: &[Pattern]| pattern.iter().any(|p| p.matches(name));
+        if let Some(allowed) = self.allowed.as_deref().filter(|allowed| !lists(allowed)) {
+            let message = || format!("the model {} is not allowed; {}", quoted(name), accepted(allowed));
+            report.add(Rule::ModelNotAllowed, field, name, "content.agent.models.allowed_models", message);
+            return;
+        }
+        if let Found::Entry(i, entry) = found
+            && let Some(allowed) = entry.models.as_deref().filter(|allowed| !lists(allowed))
+        {
+            let message =
+                || format!("the model {} is not allowed at this endpoint; {}", quoted(name), accepted(allowed));
+            report.add(Rule::ModelNotAllowed, field, name, format_args!("{ENDPOINTS}[{i}].models"), message);
         }
     }
+}
+
+/// What the table of endpoints says of a model.
+#[derive(Clone, Copy)]
+enum Found<'a> {
+    /// There is no table, or the model has no endpoint: the agent says who its provider is.
+    NotAsked,
+    /// Nobody knows who answers there.
+    Nothing,
+    /// An entry, with its place in the table.
+    Entry(usize, &'a Entry),
 }
 
 /// Which of an agent's models.

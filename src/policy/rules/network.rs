@@ -51,7 +51,7 @@ impl Rules {
                 "spec.permissions.network.requireTls",
                 promised.map(|p| p.to_string()).unwrap_or_default(),
                 "content.permissions.network.require_tls",
-                "hosts are asked for without the promise of TLS; expected requireTls: true".to_owned(),
+                || "hosts are asked for without the promise of TLS; expected requireTls: true".to_owned(),
             );
         }
     }
@@ -60,7 +60,7 @@ impl Rules {
         let accepted = "expected http(s)://host[:port][/path], without user info, backslash and space";
         self.host(field, endpoint, Asked::endpoint(endpoint), accepted, report);
         if self.enabled && self.require_tls && !is_https(endpoint) {
-            let message = format!("the endpoint {} is not https; expected https://…", quoted(endpoint));
+            let message = || format!("the endpoint {} is not https; expected https://…", quoted(endpoint));
             let path = "content.permissions.network.require_tls";
             report.add(Rule::NetworkTlsRequired, field, endpoint, path, message);
         }
@@ -68,25 +68,25 @@ impl Rules {
 
     fn host(&self, field: impl Display, text: &str, asked: Option<Asked<'_>>, form: &str, report: &mut Report) {
         if !self.enabled {
-            let message = format!("no network is allowed, so {} cannot be asked for", quoted(text));
+            let message = || format!("no network is allowed, so {} cannot be asked for", quoted(text));
             report.add(Rule::NetworkDisabled, field, text, self.switch, message);
             return;
         }
         let Some(asked) = asked else {
-            let message = format!("{} is not understood; {form}", quoted(text));
+            let message = || format!("{} is not understood; {form}", quoted(text));
             report.add(Rule::NetworkInvalid, field, text, SECTION, message);
             return;
         };
         if let Some(i) = self.blocked.iter().position(|block| block.overlaps(asked)) {
             let by = quoted(&self.blocked[i].to_string());
-            let message = format!("{} is blocked by {by}; ask only for hosts that it does not cover", quoted(text));
+            let message = || format!("{} is blocked by {by}; ask only for hosts that it does not cover", quoted(text));
             let path = format_args!("content.permissions.network.blocked_domains[{i}]");
             report.add(Rule::NetworkBlocked, field, text, path, message);
             return;
         }
         let Some(allowed) = &self.allowed else { return };
         if !allowed.iter().any(|pattern| pattern.covers(asked)) {
-            let message = format!("{} is not allowed; {}", quoted(text), accepted(allowed));
+            let message = || format!("{} is not allowed; {}", quoted(text), accepted(allowed));
             let path = "content.permissions.network.allowed_domains";
             report.add(Rule::NetworkNotAllowed, field, text, path, message);
         }

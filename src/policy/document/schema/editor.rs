@@ -18,6 +18,7 @@ fn schema(kind: &Kind) -> Value {
     match kind {
         Kind::Object(members) => object(members),
         Kind::List(of) => json!({"type": "array", "items": schema(of)}),
+        Kind::Few(most, of) => json!({"type": "array", "maxItems": most, "items": schema(of)}),
         Kind::Text(form) => text(*form),
         Kind::Flag => json!({"type": "boolean"}),
         Kind::Count => json!({"type": "integer", "minimum": 0, "maximum": (1_u64 << 53) - 1}),
@@ -45,7 +46,9 @@ fn text(form: Form) -> Value {
     let mut say = |name: &str, value: Value| schema[name] = value;
     match form {
         Form::Any => return schema,
-        Form::Filled | Form::Host | Form::Path => say("minLength", 1.into()),
+        Form::Filled | Form::Name | Form::Host | Form::Path => say("minLength", 1.into()),
+        Form::Image => say("pattern", "^(localhost(/.*)?|[^/]*[.:*].*)$".into()),
+        Form::Prefix => say("pattern", "^/".into()),
         Form::Id => say("pattern", "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$".into()),
         Form::Version => say("pattern", r"^(0|[1-9][0-9]{0,9})(\.(0|[1-9][0-9]{0,9})){0,2}$".into()),
         Form::Status => say("enum", json!([Status::Draft, Status::Active, Status::Archived])),
