@@ -37,20 +37,21 @@ fn name_extensions(schema: &mut schemars::Schema) {
     }
 }
 
-/// What was found when the agent was held against its policy.
+/// Room for what is found when the agent is held against its policy. Nothing writes it yet: an agent is judged when it is
+/// created or changed, and the answer to that request says what was found.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentStatus {
-    /// The generation that the status speaks of.
+    /// The generation that the status speaks of. Not written yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The policy that the agent was held against.
+    /// The policy that the agent was held against. Not written yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<AgentPolicyRef>,
-    /// What the policy forbids of it.
+    /// What the policy forbids of it. Not written yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<AgentViolation>,
-    /// `Compliant`.
+    /// Room for the condition `Compliant`. Not written yet.
     #[serde(default)]
     #[schemars(schema_with = "super::crds::conditions")]
     pub conditions: Vec<Condition>,

@@ -28,7 +28,7 @@ pub struct PolicyDocument {
     pub document_signature: String,
     /// The SigningKey (`spec.keyId`) that signed.
     pub signing_key_id: String,
-    /// Further signatures over the same bytes.
+    /// Further signatures over the same bytes, 16 at most.
     pub co_signatures: Option<Vec<CoSignature>>,
     /// When the policy was written (RFC 3339). For information.
     pub created_at: Option<String>,
@@ -71,8 +71,14 @@ pub struct PolicyContent {
 pub struct AgentRules {
     /// Models and their providers.
     pub models: Option<ModelRules>,
-    /// Tools.
+    /// Tools, and the servers that offer them.
     pub capabilities: Option<CapabilityRules>,
+    /// Container images.
+    pub images: Option<ImageRules>,
+    /// Other agents that an agent calls. Read, and judged for agents of other resources only.
+    pub delegates: Option<DelegateRules>,
+    /// Parts of agents in which anything may stand. Read, and judged for agents of other resources only.
+    pub opaque: Option<OpaqueRules>,
 }
 
 /// Models and their providers. `*` in an entry stands for any run of characters. A list that is absent restricts
@@ -84,22 +90,73 @@ pub struct ModelRules {
     pub allowed_providers: Option<Vec<String>>,
     /// Models that agents may use, such as `gpt-4*`. Refusal: model.not_allowed.
     pub allowed_models: Option<Vec<String>>,
-    /// Models that agents must not use, whatever else allows them; upper and lower case are the same. Refusal:
-    /// model.blocked.
+    /// Models that agents must not use, whatever else allows them; upper and lower case are the same, and `gpt-4*` also
+    /// denies `openai/gpt-4o`. Refusal: model.blocked.
     pub denied_models: Option<Vec<String>>,
     /// The published SDK's name of denied_models. Only one of the two may be given.
     pub blocked_models: Option<Vec<String>>,
+    /// Which provider answers at which endpoint, whatever the agent says. Where this list is present, a model's endpoint
+    /// must be one of these. Refusal: endpoint.unknown.
+    pub endpoints: Option<Vec<EndpointRule>>,
 }
 
-/// Tools that agents may register.
+/// Which provider answers at an endpoint. Of several entries the one with the longest path_prefix counts, then one for a
+/// single host, then the first.
+#[derive(JsonSchema)]
+pub struct EndpointRule {
+    /// Host: `api.example.com`, or `*.example.com` for it and everything below it, or `*`; without port.
+    pub host: String,
+    /// The provider that answers there. It is held against allowed_providers. Refusal: provider.not_allowed.
+    pub provider: String,
+    /// Only paths that begin with these parts, such as `/anthropic`; absent: any path.
+    pub path_prefix: Option<String>,
+    /// Models that agents may use there, beside what allowed_models and denied_models say. Refusal: model.not_allowed.
+    pub models: Option<Vec<String>>,
+}
+
+/// Tools that agents may register, and the servers that offer them.
 #[derive(JsonSchema)]
 pub struct CapabilityRules {
     /// Tools that agents may register; `*` stands for any run of characters. Refusal: tool.not_allowed.
     pub allowed_tools: Option<Vec<String>>,
-    /// Tools that agents must not register, whatever else allows them. Refusal: tool.blocked.
+    /// Tools that agents must not register, whatever else allows them; `exec` also denies `mcp__shell__exec` and
+    /// `shell/exec`. Refusal: tool.blocked.
     pub denied_tools: Option<Vec<String>>,
     /// True: a tool that no allow list names needs an approval. Refusal: tool.not_approved.
     pub require_tool_approval: Option<bool>,
+    /// Servers whose tools agents may use; a tool that names no server is not judged by it. Refusal: server.not_allowed.
+    pub allowed_servers: Option<Vec<String>>,
+    /// Servers whose tools agents must not use, whatever else allows them; `search` also denies `tools/search`. Refusal:
+    /// server.blocked.
+    pub denied_servers: Option<Vec<String>>,
+    /// Tools that reach other tools, such as `call_tool`: refused unless every tool is allowed. Refusal: tool.unbounded.
+    pub broker_tools: Option<Vec<String>>,
+}
+
+/// Container images that agents may run. An agent without image has none to judge.
+#[derive(JsonSchema)]
+pub struct ImageRules {
+    /// Images by name with domain, without tag and digest, such as `ghcr.io/acme/*` or `docker.io/library/python`.
+    /// Refusal: image.not_allowed.
+    pub allowed_images: Option<Vec<String>>,
+    /// True: only images named by digest, `name@sha256:…`. Refusal: image.not_pinned.
+    pub require_digest: Option<bool>,
+}
+
+/// Other agents that an agent calls.
+#[derive(JsonSchema)]
+pub struct DelegateRules {
+    /// Workspaces, beside the agent's own, whose agents may be called.
+    pub allowed_workspaces: Option<Vec<String>>,
+}
+
+/// Parts of agents in which anything may stand, such as containers of their own.
+#[derive(JsonSchema)]
+pub struct OpaqueRules {
+    /// True: such parts are allowed.
+    pub allowed: Option<bool>,
+    /// True: such parts are allowed where the agent declares its models.
+    pub accept_declarations: Option<bool>,
 }
 
 /// Further lists of tools.
@@ -167,7 +224,8 @@ pub struct FilesystemRules {
     pub enabled: Option<bool>,
     /// Paths: `/data/*` for it and everything below it. Refusal: filesystem.not_allowed.
     pub allowed_paths: Option<Vec<String>>,
-    /// Paths that must not be used, whatever else allows them. Refusal: filesystem.blocked.
+    /// Paths that must not be used, whatever else allows them; a relative path meets every absolute one of these. Refusal:
+    /// filesystem.blocked.
     pub blocked_paths: Option<Vec<String>>,
     /// File name extensions that may be used. Refusal: filesystem.ext_not_allowed.
     pub allowed_extensions: Option<Vec<String>>,

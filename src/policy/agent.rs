@@ -63,7 +63,8 @@ pub struct AgentSpec {
     /// The Sekuire identity of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Identity>,
-    /// The container image that the agent runs. Named by digest (name@sha256:…) when there is an identity.
+    /// The container image that the agent runs. Named by digest (name@sha256:…) when there is an identity. Held against the
+    /// images that the policy allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
@@ -83,7 +84,8 @@ pub struct Model {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub region: Option<String>,
-    /// The URL that the agent sends its requests to, http or https, without user name or password.
+    /// The URL that the agent sends its requests to, http or https, without user name or password. Where the policy says
+    /// which provider answers where, that provider is judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 1024), extend("x-validations" = [{
         "rule": r"self.matches('^[hH][tT][tT][pP][sS]?://[^/?#@\\\\\\s]+(/[^\\\\\\s]*)?$')",
@@ -99,7 +101,7 @@ pub struct Tool {
     /// The tool's name, e.g. web_search.
     #[schemars(length(min = 1, max = 256))]
     pub name: String,
-    /// The server that offers the tool, e.g. the name of an MCP server.
+    /// The server that offers the tool, e.g. the name of an MCP server. Held against the servers that the policy allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub server: Option<String>,
@@ -203,7 +205,8 @@ pub struct Network {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Filesystem {
-    /// The paths that the agent asks for. Each stands for itself and everything below it; no wildcards.
+    /// The paths that the agent asks for. Each stands for itself and everything below it: no wildcards, no ~, $ or backslash.
+    /// Absolute ones, since a relative one could be anywhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 1024)), extend("x-validations" = [{
         "rule": "self.all(p, !p.contains('*'))",

@@ -29,6 +29,7 @@ pub mod verify;
 pub mod version;
 mod words;
 
+pub use advice::{Advice, AdviceKind, advise};
 pub use agent::AgentSpec;
 pub use decision::{Decision, Enforced, PolicyRef, Subject, Violation, decide, judge, rehearse, unfit};
 pub use document::{Document, Fault, Format, MAX_DOCUMENT_BYTES, Status, is_id};

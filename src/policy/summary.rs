@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::words::quoted;
 
 mod changes;
+mod endpoints;
 mod tools;
 
 pub use changes::{Changes, changes};
@@ -18,7 +19,7 @@ pub use changes::{Changes, changes};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Statement {
-    /// What it is about: `Models`, `Tools`, `Compliance`, `Network`, `Filesystem`, `API`, `Limits`.
+    /// What it is about: `Models`, `Tools`, `Images`, `Delegates`, `Opaque`, `Compliance`, `Network`, `Filesystem`, `API`, `Limits`.
     pub group: &'static str,
     /// The member that says it, e.g. `content.agent.models.denied_models`.
     pub path: String,
@@ -40,6 +41,10 @@ enum Kind {
     Allow(&'static str),
     /// A list of what may not be.
     Deny(&'static str),
+    /// A list of what may be too; absent: nothing of it.
+    Grant(&'static str),
+    /// True: this may be too.
+    Permit(&'static str),
     /// A list of what every agent has to declare.
     Frameworks,
     /// True: agents have to do this.
@@ -56,12 +61,25 @@ const fn facet(group: &'static str, path: &'static str, kind: Kind) -> Facet {
     Facet { group, path, kind }
 }
 
-/// Rules outside of tools, which two lists speak of, and of services.
-const FACETS: [Facet; 12] = [
+const APPROVAL: &str = "agent.capabilities.require_tool_approval";
+
+/// Rules outside of tools and endpoints, which two lists speak of, and of services.
+const FACETS: [Facet; 19] = [
     facet("Models", "agent.models.allowed_providers", Kind::Allow("provider")),
     facet("Models", "agent.models.allowed_models", Kind::Allow("model")),
     facet("Models", "agent.models.denied_models", Kind::Deny("model")),
     facet("Models", "agent.models.blocked_models", Kind::Deny("model")),
+    facet("Tools", "agent.capabilities.allowed_servers", Kind::Allow("server")),
+    facet("Tools", "agent.capabilities.denied_servers", Kind::Deny("server")),
+    facet("Images", "agent.images.allowed_images", Kind::Allow("image")),
+    facet("Images", "agent.images.require_digest", Kind::Demand("images are named by digest")),
+    facet("Delegates", "agent.delegates.allowed_workspaces", Kind::Grant("delegates of the workspace")),
+    facet("Opaque", "agent.opaque.allowed", Kind::Permit("parts of agents that no rule can read")),
+    facet(
+        "Opaque",
+        "agent.opaque.accept_declarations",
+        Kind::Permit("parts that no rule can read, where the agent declares its models"),
+    ),
     facet("Compliance", "compliance.frameworks", Kind::Frameworks),
     facet("Compliance", "compliance.require_audit_logging", Kind::Demand("agents declare audit logging")),
     facet(
@@ -74,7 +92,7 @@ const FACETS: [Facet; 12] = [
     facet("Limits", "rate_limits.per_agent.requests_per_minute", Kind::AtMost("requests a minute")),
     facet("Limits", "rate_limits.per_agent.tokens_per_hour", Kind::AtMost("tokens an hour")),
     // last: it is no rule of its own where no list names tools
-    facet("Tools", "agent.capabilities.require_tool_approval", Kind::Demand("only tools that an allow list names")),
+    facet("Tools", APPROVAL, Kind::Demand("only tools that an allow list names")),
 ];
 
 /// A section that forbids everything unless it is enabled, and its members.
@@ -136,6 +154,7 @@ impl Section {
 #[must_use]
 pub fn describe(content: &Value) -> Vec<Statement> {
     let mut statements: Vec<Statement> = FACETS.iter().filter_map(|facet| facet.describe(content)).collect();
+    statements.extend(endpoints::describe(content));
     statements.extend(tools::describe(content));
     for section in &SECTIONS {
         let statement = |text: String| statement(section.group, section.path, text);
@@ -154,7 +173,8 @@ pub fn describe(content: &Value) -> Vec<Statement> {
             }
         }
     }
-    let order = ["Models", "Tools", "Compliance", "Network", "Filesystem", "API", "Limits"];
+    let order =
+        ["Models", "Tools", "Images", "Delegates", "Opaque", "Compliance", "Network", "Filesystem", "API", "Limits"];
     statements.sort_by_key(|statement| order.iter().position(|group| *group == statement.group));
     statements
 }
@@ -165,6 +185,8 @@ impl Facet {
         let text = match &self.kind {
             Kind::Allow(noun) => only(noun, &texts(value)),
             Kind::Deny(noun) => never(noun, &texts(value))?,
+            Kind::Grant(noun) => Some(texts(value)).filter(|list| !list.is_empty()).map(|list| allowed(noun, &list))?,
+            Kind::Permit(what) => value.as_bool()?.then(|| format!("allowed: {what}"))?,
             Kind::Frameworks if texts(value).is_empty() => return None,
             Kind::Frameworks => format!("agents declare {}", all(&texts(value))),
             Kind::Demand(what) => value.as_bool()?.then(|| (*what).to_owned())?,
@@ -202,6 +224,11 @@ fn only(noun: &str, entries: &[&str]) -> String {
         [_] => format!("only the {noun} {}", all(entries)),
         _ => format!("only the {noun}s {}", all(entries)),
     }
+}
+
+fn allowed(noun: &str, entries: &[&str]) -> String {
+    let s = if entries.len() == 1 { "" } else { "s" };
+    format!("allowed: {noun}{s} {}", all(entries))
 }
 
 fn never(noun: &str, entries: &[&str]) -> Option<String> {

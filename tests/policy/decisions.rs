@@ -153,7 +153,7 @@ fn messages_and_values_are_bounded_whatever_the_agent_says() {
     let many: Vec<String> = (0..5000).map(|i| format!("model-{i}")).collect();
     let policy =
         policy(json!({"agent": {"models": {"allowed_models": many}}, "permissions": {"network": {"enabled": true}}}));
-    let long = "x\u{1b}".repeat(100_000);
+    let long = "xé".repeat(100_000);
     let agent = agent(json!({
         "model": {"provider": "p", "name": long, "endpoint": long},
     }));
@@ -161,9 +161,34 @@ fn messages_and_values_are_bounded_whatever_the_agent_says() {
     assert_eq!(decision.violations.len(), 2);
     for violation in &decision.violations {
         assert!(violation.message.len() < 1000 && violation.value.len() < 300, "{violation:?}");
-        assert!(!violation.message.contains('\u{1b}'));
     }
     assert!(decision.violations[0].message.contains("\"model-7\" and 4992 more"));
+    let hostile = "x\u{1b}[2J".repeat(100_000);
+    let mut spec = json!({"model": {"provider": hostile, "name": hostile}});
+    spec["tools"] = json!([{"name": hostile, "server": hostile}]);
+    let decision = decide_at(&policy, Some(WORKSPACE), &self::agent(spec), "2026-06-01T00:00:00Z");
+    assert_eq!(decision.violations.len(), 4);
+    for violation in &decision.violations {
+        assert_eq!(violation.rule, "name.invalid");
+        assert!(violation.message.len() < 1000 && !violation.message.contains('\u{1b}'), "{violation:?}");
+    }
+}
+
+#[test]
+fn violations_beyond_256_are_counted_and_not_made() {
+    let policy = policy(json!({"agent": {"capabilities": {"allowed_tools": []}}}));
+    let tools = |number: usize| {
+        let tools: Vec<Value> = (0..number).map(|n| json!({"name": format!("t{n}")})).collect();
+        agent(json!({"model": {"provider": "p", "name": "m"}, "tools": tools}))
+    };
+    for (number, listed, omitted) in [(1, 1, 0), (256, 256, 0), (257, 256, 1), (5000, 256, 4744)] {
+        let decision = decide_at(&policy, Some(WORKSPACE), &tools(number), "2026-06-01T00:00:00Z");
+        assert_eq!((decision.violations.len(), decision.omitted, decision.count()), (listed, omitted, number));
+        let printed = serde_json::to_value(&decision).unwrap();
+        assert_eq!(printed.get("omitted").and_then(Value::as_u64), (omitted > 0).then_some(omitted as u64));
+        let tried = sekuire_policy::policy::rehearse(&policy, &tools(number));
+        assert_eq!((tried.violations, tried.omitted), (decision.violations, decision.omitted));
+    }
 }
 
 #[test]

@@ -16,9 +16,9 @@ use crate::cli::documents::{DocumentArgs, Judged, find, judge, warn_of_ends};
 use crate::cli::output::Output;
 use crate::cli::terminal::Style;
 use crate::cli::trust::JudgeArgs;
-use crate::cli::{Outcome, complain};
+use crate::cli::{Outcome, complain, warn};
 use crate::git::one_line;
-use crate::policy::{Check, Reason, Refusal, Status, VerifiedPolicy};
+use crate::policy::{Advice, Check, Reason, Refusal, Status, VerifiedPolicy, advise};
 
 /// Verify policy documents as the controller does: form, key, hash, both signatures, expiry. With --agent, decide on
 /// agents by each policy that is active and verified.
@@ -32,7 +32,7 @@ use crate::policy::{Check, Reason, Refusal, Status, VerifiedPolicy};
 
 Exit code 1: a document or an agent is refused, or a file holds no valid Agent.
 JSON: a list, one object a document, with file, result (Verified or the reason), message and checks [{check, result}], the
-result being passed, failed or not_reached; with --agent also decisions, as `sekuire agent check` prints them, or null
+result being passed, failed or not_reached; where something deserves a second look, advice [{kind, path, text}]; with --agent also decisions, as `sekuire agent check` prints them, or null
 where the document is not active and verified.")]
 pub(in crate::cli) struct Validate {
     #[command(flatten)]
@@ -54,6 +54,9 @@ struct Verdict {
     result: Reason,
     message: String,
     checks: Vec<Checked>,
+    /// What deserves a second look, and is no fault.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    advice: Vec<Advice>,
     /// None: there were no agents to decide on. None within: the document does not decide.
     #[serde(skip_serializing_if = "Option::is_none")]
     decisions: Option<Option<Vec<agent::Verdict>>>,
@@ -92,6 +95,11 @@ impl Validate {
         if !verdicts.iter().all(Verdict::is_good) {
             outcome = outcome.max(Outcome::Refused);
         }
+        for (verdict, advice) in
+            verdicts.iter().flat_map(|verdict| verdict.advice.iter().map(move |one| (verdict, one)))
+        {
+            warn(&format!("{}: {}: {}", one_line(&verdict.file), advice.path, advice.text));
+        }
         self.output.print(&verdicts, |style| {
             let one = sources.len() == 1;
             verdicts.iter().map(|verdict| verdict.text(one, style)).collect()
@@ -113,6 +121,7 @@ fn checks(verdict: Result<&VerifiedPolicy, &Refusal>) -> Vec<Checked> {
 
 impl Verdict {
     fn of(judged: Judged, agents: Option<&Agents>, now: Timestamp) -> Option<Verdict> {
+        let advice = judged.value.as_ref().map(|value| advise(&value["content"])).unwrap_or_default();
         let verdict = judged.verdict?;
         let checks = checks(verdict.as_ref());
         let (result, message) = match &verdict {
@@ -125,7 +134,7 @@ impl Verdict {
         };
         let active = verdict.ok().filter(|policy| policy.status() == Status::Active);
         let decisions = agents.map(|agents| active.map(|policy| decide(policy, agents, now)));
-        Some(Verdict { file: judged.name, result, message, checks, decisions })
+        Some(Verdict { file: judged.name, result, message, checks, advice, decisions })
     }
 
     /// Whether the document is verified, and no agent refused by it.

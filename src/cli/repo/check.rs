@@ -38,8 +38,11 @@ use crate::policy::Reason;
 The verdict is that of the controller, for the same reasons. What is in a file of the checkout counts, committed or not,
 unless Git ignores it. Keys that a change brings along vouch for nothing: take --trust from the base, or from the cluster.
 
-Exit code 1: a document is refused, or a file is deleted whose policy stays enforced; with --strict also: an agent would
-newly be refused.
+With --cluster, every policy of the cluster is named that this version of the program does not read: run it before an
+upgrade. What may not do what it is meant to (denials without an allow list, entries that nothing can meet) is a warning.
+
+Exit code 1: a document is refused, or a file is deleted whose policy stays enforced, or a policy of the cluster cannot be
+read; with --strict also: an agent would newly be refused.
 JSON: {documents: [{file, workspace_id, policy_id, version, status, follows, result, message}], findings: [{level, reason,
 file, line, column, message}], newly_refused: [as of `sekuire agent check`]}.")]
 pub(in crate::cli) struct Check {

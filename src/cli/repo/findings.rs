@@ -18,7 +18,7 @@ use crate::controller::observe::Ownership;
 use crate::controller::plan::{Outcome, Place, Plan, is_base, plan};
 use crate::git::{File, Limits};
 use crate::policy::document::{peek, place_of};
-use crate::policy::{Document, Format, KeyRing, Reason, Refusal, Status, VerifiedPolicy, verify};
+use crate::policy::{AdviceKind, Document, Format, KeyRing, Reason, Refusal, Status, VerifiedPolicy, advise, verify};
 
 /// What documents are judged by.
 pub(super) struct Ground<'a> {
@@ -79,6 +79,7 @@ impl<'a> Ground<'a> {
         for (name, group) in &groups {
             self.workspace(&self.index.view(name), group, &mut found)?;
         }
+        self.enforced(&mut found);
         found.documents.sort_by(|a, b| a.file.cmp(&b.file));
         found.findings.sort_by(|a, b| a.file.cmp(&b.file));
         Ok(found)
@@ -159,11 +160,11 @@ impl<'a> Ground<'a> {
             Place::Nowhere => None,
         };
         let pair = Policies { before: policy(&before), after: policy(&after) };
-        let before_findings = found.findings.len();
+        let before_findings = found.errors();
         for (index, file) in (tip..).zip(files) {
             self.tell(file, policies[index].as_ref(), &after.outcomes[index], found)?;
         }
-        if found.findings.len() == before_findings
+        if found.errors() == before_findings
             && let Some(path) = deleted(&after, &candidates[..tip])
             && let Some(base) = &after.base
         {
@@ -192,12 +193,64 @@ impl<'a> Ground<'a> {
     ) -> anyhow::Result<()> {
         let (reason, message) = (outcome.reason, outcome.message.clone());
         found.documents.push(DocumentResult::new(&file.path, policy.map(|policy| &**policy), reason, &message));
+        if reason == Reason::Verified {
+            self.advise(file, found)?;
+        }
         if !matches!(reason, Reason::Verified | Reason::Superseded) {
             let mut finding = Finding::new(Level::Error, reason, Some(file.path.clone()), message);
             (finding.line, finding.column) = self.place(file, reason)?.unzip();
             found.findings.push(finding);
         }
         Ok(())
+    }
+
+    /// What of an accepted document deserves a second look.
+    fn advise(&self, file: &File, found: &mut Found) -> anyhow::Result<()> {
+        let Some(format) = Format::of_path(&file.path) else { return Ok(()) };
+        let text = self.contents.text(self.checkout, file)?;
+        let Ok(document) = Document::parse(&text, format) else { return Ok(()) };
+        for advice in advise(&document.value()["content"]) {
+            let mut finding = Finding::of_advice(Some(file.path.clone()), &advice);
+            (finding.line, finding.column) = place_of(&text, format, &advice.path).unzip();
+            found.findings.push(finding);
+        }
+        Ok(())
+    }
+
+    /// Names what the cluster holds and this version of the program does not read, or reads as something that nothing meets:
+    /// before an upgrade that is a policy that would be withdrawn.
+    fn enforced(&self, found: &mut Found) {
+        let mut names = self.index.names();
+        names.sort_unstable();
+        for name in names {
+            let view = self.index.view(&name);
+            let Some(object) = &view.object else { continue };
+            let workspace = &object.workspace;
+            let place = format!("WorkspacePolicy {name} (workspace {workspace}) of the cluster");
+            match &object.verdict {
+                Err(refusal) if refusal.reason == Reason::Malformed => {
+                    // the change itself may be what brings a version that can be read
+                    let mended = found.workspaces.get(workspace).is_some_and(|policies| policies.after.is_some());
+                    let level = if mended { Level::Warning } else { Level::Error };
+                    let message = format!(
+                        "{place}: this version of sekuire cannot read it, and with it the workspace would have no policy and \
+                         admit no agent: {}; publish a version that it reads before the controller is upgraded",
+                        refusal.message
+                    );
+                    found.findings.push(Finding::new(level, Reason::Malformed, None, message));
+                }
+                Err(_) => {}
+                Ok(policy) => {
+                    let document: Option<serde_json::Value> = serde_json::from_str(policy.document_json()).ok();
+                    let advice = document.map(|document| advise(&document["content"])).unwrap_or_default();
+                    for advice in advice.iter().filter(|advice| advice.kind == AdviceKind::IdleEntry) {
+                        let mut finding = Finding::of_advice(None, advice);
+                        finding.message = format!("{place}: {}", finding.message);
+                        found.findings.push(finding);
+                    }
+                }
+            }
+        }
     }
 
     /// Line and column of what a refusal speaks of.
@@ -267,6 +320,10 @@ fn deleted(after: &Plan, earlier: &[Candidate]) -> Option<String> {
 }
 
 impl Found {
+    fn errors(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.level == Level::Error).count()
+    }
+
     /// Says which version the accepted documents of a workspace follow.
     fn note_versions(&mut self, workspace: &str, policies: &Policies) {
         let Some(before) = &policies.before else { return };

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::cli::agent::Verdict;
-use crate::policy::{Reason, VerifiedPolicy};
+use crate::policy::{Advice, Reason, VerifiedPolicy};
 
 /// Everything that was found.
 #[derive(Serialize)]
@@ -80,7 +80,7 @@ pub(super) const AGENT_MALFORMED: &str = "AgentMalformed";
 #[derive(Serialize)]
 pub(super) struct Finding {
     pub(super) level: Level,
-    /// One of the closed set of reasons of documents, `AgentNewlyRefused` or `AgentMalformed`.
+    /// One of the closed set of reasons of documents, or of the kinds of advice, `AgentNewlyRefused` or `AgentMalformed`.
     pub(super) reason: &'static str,
     /// Path from the root of the repository; none for the repository as a whole.
     pub(super) file: Option<String>,
@@ -96,6 +96,12 @@ impl Finding {
 }
 
 impl Finding {
+    /// For what deserves a second look. Its place is left open.
+    pub(super) fn of_advice(file: Option<String>, advice: &Advice) -> Finding {
+        let message = format!("{}: {}", advice.path, advice.text);
+        Finding { level: Level::Warning, reason: advice.kind.as_str(), file, line: None, column: None, message }
+    }
+
     /// For what is no valid agent.
     pub(super) fn of_agent(file: String, line: u32, message: String) -> Finding {
         let (line, column) = (Some(line), None);

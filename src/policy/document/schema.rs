@@ -7,7 +7,7 @@ use super::place::{Path, Problem, Step};
 use super::{NUMBER, is_count, time};
 use crate::policy::host::HostPattern;
 use crate::policy::image;
-use crate::policy::name::{self, NameFault};
+use crate::policy::name::{self, ACCEPTED_NAME, NameFault};
 use crate::policy::path::PathPattern;
 use crate::policy::version::{Version, VersionFault};
 use crate::policy::words::quoted;
@@ -364,11 +364,7 @@ impl Form {
     fn noun(self) -> &'static str {
         match self {
             Form::Any => "a string",
-            Form::Filled => "a string that is not empty",
-            Form::Name => {
-                "a name or a pattern of names in Unicode form NFKC, without white space at its ends and without control, \
-                 format and separator characters"
-            }
+            Form::Filled | Form::Name => "a string that is not empty",
             Form::Image => {
                 "an image's name with its domain, without tag and digest, such as \"ghcr.io/acme/*\" or \
                  \"docker.io/library/python\""
@@ -390,7 +386,7 @@ impl Form {
             && how.names
             && let Some(fault) = name::fault(text)
         {
-            return Err(format!("{} {fault}; expected {}", quoted(text), self.noun()));
+            return Err(format!("{} {fault}; {ACCEPTED_NAME}", quoted(text)));
         }
         let ok = match self {
             Form::Any => true,

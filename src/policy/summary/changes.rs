@@ -3,7 +3,10 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{FACETS, Facet, Kind, SECTIONS, Section, State, Statement, all, lookup, only, statement, texts, tools};
+use super::{
+    APPROVAL, FACETS, Facet, Kind, SECTIONS, Section, State, Statement, all, endpoints, lookup, only, statement, texts,
+    tools,
+};
 use crate::policy::words::quoted;
 
 /// The difference of two contents, as agents feel it.
@@ -54,10 +57,11 @@ impl Recorder {
 #[must_use]
 pub fn changes(old: &Value, new: &Value) -> Changes {
     let mut into = Recorder::default();
-    for facet in FACETS.iter().filter(|facet| facet.group != "Tools" && !facet.path.ends_with("_models")) {
+    for facet in FACETS.iter().filter(|facet| facet.path != APPROVAL && !facet.path.ends_with("_models")) {
         facet.compare(lookup(old, facet.path), lookup(new, facet.path), &mut into);
     }
     compare_models(old, new, &mut into);
+    endpoints::compare(old, new, &mut into);
     tools::compare(old, new, &mut into);
     for section in &SECTIONS {
         section.compare(old, new, &mut into);
@@ -85,6 +89,13 @@ impl Facet {
         match &self.kind {
             Kind::Allow(noun) => self.compare_allowed(noun, old, new, into),
             Kind::Deny(noun) => self.compare_list(noun, old, new, false, into),
+            Kind::Grant(noun) => self.compare_list(noun, old, new, true, into),
+            Kind::Permit(what) => {
+                let set = |value: Option<&Value>| value.and_then(Value::as_bool) == Some(true);
+                if set(old) != set(new) {
+                    into.record(set(new), self.group, self.path, (*what).to_owned());
+                }
+            }
             Kind::Frameworks => self.compare_list("agents without framework", old, new, false, into),
             Kind::Demand(what) => {
                 let set = |value: Option<&Value>| value.and_then(Value::as_bool) == Some(true);

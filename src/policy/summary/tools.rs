@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::changes::Recorder;
-use super::{Statement, all, lookup, never, only, statement, texts};
+use super::{APPROVAL, Statement, all, lookup, never, only, statement, texts};
 
 const CAPABILITIES: &str = "agent.capabilities.allowed_tools";
 const TOOLS: &str = "tools.allowed_tools";
 const DENIED: [&str; 2] = ["agent.capabilities.denied_tools", "tools.blocked_tools"];
-const APPROVAL: &str = "agent.capabilities.require_tool_approval";
+const BROKERS: &str = "agent.capabilities.broker_tools";
 const SERVICES: &str = "permissions.api.allowed_services";
 
 /// The names in `tools.allowed_tools`, which holds objects.
@@ -32,7 +32,28 @@ pub(super) fn describe(content: &Value) -> Vec<Statement> {
         let denied = lookup(content, path).and_then(|list| never("tool", &texts(list)));
         statements.extend(denied.map(|text| statement("Tools", path, text)));
     }
+    let brokers = lookup(content, BROKERS).map(texts).unwrap_or_default();
+    if let Some(never) = never("tool", &brokers) {
+        let text = if everything(content) {
+            format!("tools that reach other tools, allowed as every tool is: {}", all(&brokers))
+        } else {
+            format!("{never}, as tools that reach other tools")
+        };
+        statements.push(statement("Tools", BROKERS, text));
+    }
     statements
+}
+
+/// Whether every tool is allowed, so that one that reaches others is too.
+fn everything(content: &Value) -> bool {
+    let all = |list: Vec<Named<'_>>| list.iter().any(|(name, _)| *name == "*");
+    denied(content).is_empty() && allowed(content).is_none_or(all)
+}
+
+/// The tools that are refused since they reach others.
+fn brokers(content: &Value) -> Vec<Named<'_>> {
+    let list = lookup(content, BROKERS).filter(|_| !everything(content));
+    list.map(texts).unwrap_or_default().into_iter().map(|name| (name, BROKERS)).collect()
 }
 
 /// What may be, with the list that says so. None: everything.
@@ -66,6 +87,7 @@ pub(super) fn compare(old: &Value, new: &Value, into: &mut Recorder) {
         (Some(was), Some(is)) => entries("Tools", "tool", (was, is), into, true),
     }
     entries("Tools", "tool", (&denied(old), &denied(new)), into, false);
+    entries("Tools", "tool that reaches others", (&brokers(old), &brokers(new)), into, false);
     let approval = |content: &Value| lookup(content, APPROVAL).and_then(Value::as_bool) == Some(true);
     if was.is_some() && is.is_some() && approval(old) != approval(new) {
         let text = if approval(new) { "tools that no list names need an approval" } else { "tools need no approval" };
