@@ -30,15 +30,6 @@ impl AdviceKind {
     /// All of them.
     pub const ALL: [AdviceKind; 2] = [AdviceKind::DenialsAlone, AdviceKind::IdleEntry];
 
-    /// What it means, in a sentence.
-    #[must_use]
-    pub const fn meaning(self) -> &'static str {
-        match self {
-            AdviceKind::DenialsAlone => "Models or tools are denied by name, and no list says which are allowed.",
-            AdviceKind::IdleEntry => "An entry of the policy that nothing can meet.",
-        }
-    }
-
     /// The name, e.g. `DenialsAlone`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

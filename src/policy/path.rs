@@ -46,7 +46,8 @@ impl PathPattern {
             || self.reaches_below(&asked.0)
     }
 
-    fn is_absolute(&self) -> bool {
+    /// Whether it begins at the root.
+    pub(super) fn is_absolute(&self) -> bool {
         self.as_str().starts_with('/')
     }
 
@@ -119,7 +120,8 @@ impl<'a> Asked<'a> {
         Ok(Asked(Cow::Owned(if absolute { format!("/{joined}") } else { joined })))
     }
 
-    fn is_absolute(&self) -> bool {
+    /// Whether it begins at the root.
+    pub(super) fn is_absolute(&self) -> bool {
         self.0.starts_with('/')
     }
 

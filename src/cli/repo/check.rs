@@ -44,7 +44,7 @@ upgrade. What may not do what it is meant to (denials without an allow list, ent
 Exit code 1: a document is refused, or a file is deleted whose policy stays enforced, or a policy of the cluster cannot be
 read; with --strict also: an agent would newly be refused.
 JSON: {documents: [{file, workspace_id, policy_id, version, status, follows, result, message}], findings: [{level, reason,
-file, line, column, message}], newly_refused: [as of `sekuire agent check`]}.")]
+file, line, column, message}], advice: [{file, line, column, kind, path, text}], newly_refused: [as of `sekuire agent check`]}.")]
 pub(in crate::cli) struct Check {
     /// Checkout of the repository.
     #[arg(value_name = "DIR", default_value = ".")]
@@ -145,6 +145,7 @@ impl Check {
             found.findings.insert(0, self.rewritten());
         }
         let report = self.report(found, self.agents(cluster)?, checkout.as_ref(), now);
+        report.advice.iter().for_each(|remark| warn(&remark.text()));
         emit(&self.output.of(&report, Style::of_stdout())?)?;
         let refused = report.count(Level::Error) > 0;
         Ok(if refused { Outcome::Refused } else { Outcome::Fine })
@@ -223,7 +224,7 @@ impl Check {
         checkout: Option<&Checkout>,
         now: Timestamp,
     ) -> Report {
-        let Found { documents, mut findings, workspaces } = found;
+        let Found { documents, mut findings, advice, workspaces } = found;
         let named = |file: &str| {
             let in_checkout = checkout.and_then(|checkout| checkout.path_of(Path::new(file)).ok());
             in_checkout.unwrap_or_else(|| file.to_owned())
@@ -239,6 +240,6 @@ impl Check {
             findings.push(member.finding(&verdict, level, member.file().map(named)));
             newly_refused.push(verdict);
         }
-        Report { documents, findings, newly_refused }
+        Report { documents, findings, advice, newly_refused }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::contents::Contents;
-use super::report::{DocumentResult, Finding, Level};
+use super::report::{DocumentResult, Finding, Level, Remark};
 use crate::admission::hold;
 use crate::admission::index::{PolicyIndex, WorkspaceView};
 use crate::api::object_name;
@@ -37,6 +37,7 @@ pub(super) struct Ground<'a> {
 pub(super) struct Found {
     pub(super) documents: Vec<DocumentResult>,
     pub(super) findings: Vec<Finding>,
+    pub(super) advice: Vec<Remark>,
     /// Policies by workspace.
     pub(super) workspaces: BTreeMap<String, Policies>,
 }
@@ -82,6 +83,7 @@ impl<'a> Ground<'a> {
         self.enforced(&mut found);
         found.documents.sort_by(|a, b| a.file.cmp(&b.file));
         found.findings.sort_by(|a, b| a.file.cmp(&b.file));
+        found.advice.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
         Ok(found)
     }
 
@@ -160,11 +162,11 @@ impl<'a> Ground<'a> {
             Place::Nowhere => None,
         };
         let pair = Policies { before: policy(&before), after: policy(&after) };
-        let before_findings = found.errors();
+        let before_findings = found.findings.len();
         for (index, file) in (tip..).zip(files) {
             self.tell(file, policies[index].as_ref(), &after.outcomes[index], found)?;
         }
-        if found.errors() == before_findings
+        if found.findings.len() == before_findings
             && let Some(path) = deleted(&after, &candidates[..tip])
             && let Some(base) = &after.base
         {
@@ -210,9 +212,8 @@ impl<'a> Ground<'a> {
         let text = self.contents.text(self.checkout, file)?;
         let Ok(document) = Document::parse(&text, format) else { return Ok(()) };
         for advice in advise(&document.value()["content"]) {
-            let mut finding = Finding::of_advice(Some(file.path.clone()), &advice);
-            (finding.line, finding.column) = place_of(&text, format, &advice.path).unzip();
-            found.findings.push(finding);
+            let (line, column) = place_of(&text, format, &advice.path).unzip();
+            found.advice.push(Remark { file: Some(file.path.clone()), line, column, object: None, advice });
         }
         Ok(())
     }
@@ -243,10 +244,9 @@ impl<'a> Ground<'a> {
                 Ok(policy) => {
                     let document: Option<serde_json::Value> = serde_json::from_str(policy.document_json()).ok();
                     let advice = document.map(|document| advise(&document["content"])).unwrap_or_default();
-                    for advice in advice.iter().filter(|advice| advice.kind == AdviceKind::IdleEntry) {
-                        let mut finding = Finding::of_advice(None, advice);
-                        finding.message = format!("{place}: {}", finding.message);
-                        found.findings.push(finding);
+                    for advice in advice.into_iter().filter(|advice| advice.kind == AdviceKind::IdleEntry) {
+                        let object = Some(place.clone());
+                        found.advice.push(Remark { file: None, line: None, column: None, object, advice });
                     }
                 }
             }
@@ -320,10 +320,6 @@ fn deleted(after: &Plan, earlier: &[Candidate]) -> Option<String> {
 }
 
 impl Found {
-    fn errors(&self) -> usize {
-        self.findings.iter().filter(|finding| finding.level == Level::Error).count()
-    }
-
     /// Says which version the accepted documents of a workspace follow.
     fn note_versions(&mut self, workspace: &str, policies: &Policies) {
         let Some(before) = &policies.before else { return };

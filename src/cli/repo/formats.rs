@@ -11,7 +11,7 @@ use crate::cli::agent;
 use crate::cli::output::{columns, counted};
 use crate::cli::terminal::Style;
 use crate::git::{one_line, shown};
-use crate::policy::{AdviceKind, Reason};
+use crate::policy::Reason;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Form {
@@ -48,11 +48,7 @@ fn text(report: &Report, style: Style) -> String {
         table.lines().zip(marks).fold(String::new(), |text, (line, mark)| text + &format!("{mark} {line}\n"));
     for finding in report.findings.iter().filter(|finding| finding.reason != AGENT_NEWLY_REFUSED) {
         // Writing to a string cannot fail.
-        let reason = match finding.level {
-            Level::Error => style.bad(finding.reason),
-            Level::Warning => style.doubtful(finding.reason),
-        };
-        let _ = writeln!(text, "\n{}: {reason}", style.strong(&finding.place()));
+        let _ = writeln!(text, "\n{}: {}", style.strong(&finding.place()), style.bad(finding.reason));
         let _ = writeln!(text, "  {}", one_line(&finding.message));
     }
     if !report.newly_refused.is_empty() {
@@ -64,15 +60,12 @@ fn text(report: &Report, style: Style) -> String {
 
 fn summary(report: &Report) -> String {
     let documents = report.documents.len();
-    let others = report.findings.iter().filter(|finding| finding.reason != AGENT_NEWLY_REFUSED);
-    let (faults, warnings): (Vec<&Finding>, Vec<&Finding>) = others.partition(|finding| finding.level == Level::Error);
-    let (faults, warnings) = (faults.len(), warnings.len());
-    let warnings = if warnings == 0 { String::new() } else { format!(", {}", counted(warnings, "warning")) };
+    let faults = report.findings.iter().filter(|finding| finding.reason != AGENT_NEWLY_REFUSED).count();
     let agents = match report.newly_refused.len() {
         0 => String::new(),
         agents => format!(", {} newly refused", counted(agents, "agent")),
     };
-    format!("{}, {}{warnings}{agents}", counted(documents, "document"), counted(faults, "fault"))
+    format!("{}, {}{agents}", counted(documents, "document"), counted(faults, "fault"))
 }
 
 impl DocumentResult {
@@ -132,9 +125,6 @@ fn meaning(reason: &str) -> &'static str {
     match reason.parse::<Reason>() {
         Ok(reason) => reason.meaning(),
         Err(_) if reason == AGENT_MALFORMED => "What is to be an Agent cannot be read as one.",
-        Err(_) if reason != AGENT_NEWLY_REFUSED => {
-            AdviceKind::ALL.into_iter().find(|kind| kind.as_str() == reason).map_or("", AdviceKind::meaning)
-        }
         Err(_) => "An agent that complies now would not comply with the change.",
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::cli::agent::Verdict;
+use crate::git::shown;
 use crate::policy::{Advice, Reason, VerifiedPolicy};
 
 /// Everything that was found.
@@ -12,6 +13,8 @@ pub(super) struct Report {
     pub(super) documents: Vec<DocumentResult>,
     /// What is wrong.
     pub(super) findings: Vec<Finding>,
+    /// What deserves a second look, and is no fault.
+    pub(super) advice: Vec<Remark>,
     /// Agents that comply with what the base has, and not with this.
     pub(super) newly_refused: Vec<Verdict>,
 }
@@ -51,6 +54,29 @@ impl DocumentResult {
     }
 }
 
+/// What deserves a second look, and where.
+#[derive(Serialize)]
+pub(super) struct Remark {
+    /// Path from the root of the repository; none for what is not in it.
+    pub(super) file: Option<String>,
+    pub(super) line: Option<u32>,
+    pub(super) column: Option<u32>,
+    /// The object of a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) object: Option<String>,
+    #[serde(flatten)]
+    pub(super) advice: Advice,
+}
+
+impl Remark {
+    /// In one line.
+    pub(super) fn text(&self) -> String {
+        let place = self.file.as_deref().or(self.object.as_deref()).map(shown).unwrap_or_default();
+        let line = self.line.map(|line| format!(":{line}")).unwrap_or_default();
+        format!("{place}{line}: {}: {} [{}]", self.advice.path, self.advice.text, self.advice.kind.as_str())
+    }
+}
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -80,7 +106,7 @@ pub(super) const AGENT_MALFORMED: &str = "AgentMalformed";
 #[derive(Serialize)]
 pub(super) struct Finding {
     pub(super) level: Level,
-    /// One of the closed set of reasons of documents, or of the kinds of advice, `AgentNewlyRefused` or `AgentMalformed`.
+    /// One of the closed set of reasons of documents, `AgentNewlyRefused` or `AgentMalformed`.
     pub(super) reason: &'static str,
     /// Path from the root of the repository; none for the repository as a whole.
     pub(super) file: Option<String>,
@@ -96,12 +122,6 @@ impl Finding {
 }
 
 impl Finding {
-    /// For what deserves a second look. Its place is left open.
-    pub(super) fn of_advice(file: Option<String>, advice: &Advice) -> Finding {
-        let message = format!("{}: {}", advice.path, advice.text);
-        Finding { level: Level::Warning, reason: advice.kind.as_str(), file, line: None, column: None, message }
-    }
-
     /// For what is no valid agent.
     pub(super) fn of_agent(file: String, line: u32, message: String) -> Finding {
         let (line, column) = (Some(line), None);

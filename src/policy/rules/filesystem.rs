@@ -55,10 +55,16 @@ impl Rules {
         };
         if let Some(i) = self.blocked.iter().position(|block| block.meets(&asked)) {
             let message = || {
+                let (path, block) = (quoted(text), quoted(self.blocked[i].as_str()));
+                if self.blocked[i].is_absolute() && !asked.is_absolute() {
+                    return format!(
+                        "{path}, which is relative and could be anywhere, meets the block {block}; ask for an absolute path \
+                         beside it"
+                    );
+                }
                 format!(
-                    "{}, which stands for everything below it too, meets the block {}; ask for narrower paths beside it",
-                    quoted(text),
-                    quoted(self.blocked[i].as_str())
+                    "{path}, which stands for everything below it too, meets the block {block}; ask for narrower paths \
+                     beside it"
                 )
             };
             let path = format_args!("content.permissions.filesystem.blocked_paths[{i}]");
