@@ -55,9 +55,31 @@ fn every_rule_of_the_skeleton_is_one_when_its_comment_signs_are_removed() {
     desk.write("all.yaml", &all);
     let signed = desk.sign(&["all.yaml"]);
     assert_eq!(signed.code, 0, "{}\n{all}", signed.err);
-    for rule in ["retention_days: 30", "tokens_per_hour: 100000", "service_name: billing", "expires_at"] {
+    for rule in [
+        "retention_days: 30",
+        "tokens_per_hour: 100000",
+        "service_name: billing",
+        "expires_at",
+        "path_prefix: /anthropic",
+        "allowed_servers",
+        "denied_servers",
+        "broker_tools",
+        "allowed_images",
+        "require_digest",
+        "allowed_workspaces",
+        "accept_declarations",
+    ] {
         assert!(all.lines().any(|line| line.contains(rule) && !line.trim_start().starts_with('#')), "{rule}\n{all}");
     }
+}
+
+#[test]
+fn nothing_of_the_skeleton_deserves_a_second_look() {
+    let desk = Desk::new();
+    desk.write("new.yaml", &desk.run(&["policy", "new", "--workspace", "ws_team"]).out);
+    assert_eq!(desk.sign(&["new.yaml"]).code, 0);
+    let ended = desk.run(&["policy", "validate", "new.yaml", "--trust", "keys"]);
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""), "{}", ended.out);
 }
 
 #[test]

@@ -449,3 +449,35 @@ fn what_cannot_be_found_out_ends_with_3_and_wrong_usage_with_2() {
     assert_eq!(desk.run(&["repo", "check", "none", "--trust", "keys"]).code, 3);
     assert_eq!(desk.run(&["repo", "check", "plain"]).code, 3, "no keys, no cluster");
 }
+
+#[test]
+fn denials_without_an_allow_list_are_warned_of_where_they_stand_and_fail_nothing() {
+    let gate = Gate::new();
+    let ended = gate.run(&["--output", "json"]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let report: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(report["findings"], serde_json::json!([]));
+    let found: Vec<(&str, &str, &str, u64)> = report["advice"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|advice| {
+            let text = |name: &str| advice[name].as_str().unwrap();
+            (text("file"), text("kind"), text("path"), advice["line"].as_u64().unwrap())
+        })
+        .collect();
+    let expected = |member: &'static str, text: &str| (RESEARCH, "DenialsAlone", member, gate.line(RESEARCH, text));
+    assert_eq!(
+        found,
+        [
+            expected("content.agent.models.denied_models", "denied_models"),
+            expected("content.agent.capabilities.denied_tools", "denied_tools"),
+            expected("content.tools.blocked_tools", "blocked_tools"),
+        ]
+    );
+    let said: Vec<&str> = ended.err.lines().collect();
+    assert_eq!(said.len(), 3, "{}", ended.err);
+    assert!(
+        said.iter().all(|line| line.starts_with(&format!("warning: {RESEARCH}:")) && line.ends_with("[DenialsAlone]"))
+    );
+}

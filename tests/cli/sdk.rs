@@ -54,6 +54,17 @@ fn contents() -> Vec<Value> {
         json!({"tools": {"blocked_tools": texts, "allowed_tools": [{"name": "x", "description": ""}, {"description": "ü", "name": "y"}]}}),
         json!({"rate_limits": {"per_agent": {"tokens_per_hour": 9_007_199_254_740_991_u64, "requests_per_minute": 0}}}),
         json!({"compliance": {"retention_days": 90, "data_residency": "eu", "require_encryption": false, "frameworks": ["soc2"]}}),
+        // of the second part, which the SDK does not know
+        json!({"agent": {
+            "models": {"endpoints": [
+                {"provider": "größe", "host": "*.example.com", "path_prefix": "/ä \"b\"", "models": ["工具*"]},
+                {"host": "*", "provider": "p"},
+            ]},
+            "capabilities": {"denied_servers": ["*/shell"], "broker_tools": ["call_tool"], "allowed_servers": ["tools/*", "é"]},
+            "images": {"require_digest": true, "allowed_images": ["ghcr.io/acme/*"]},
+            "delegates": {"allowed_workspaces": ["ws_*"]},
+            "opaque": {"accept_declarations": true, "allowed": false},
+        }}),
         json!({"permissions": {
             "network": {"require_tls": true, "enabled": true, "blocked_domains": ["*.example.com"], "allowed_domains": ["*"]},
             "filesystem": {"enabled": true, "blocked_paths": ["/etc/*"], "allowed_extensions": [".md"]},

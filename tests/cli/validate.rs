@@ -256,3 +256,34 @@ fn the_clock_can_be_set() {
         assert!(ended.out.contains(result));
     }
 }
+
+#[test]
+fn denials_without_an_allow_list_and_entries_that_nothing_meets_are_warned_of() {
+    let desk = Desk::new();
+    let mut document: Value = serde_json::from_str(JSON).unwrap();
+    document["content"] = json!({
+        "agent": {"models": {"denied_models": ["gpt-3*"]}, "capabilities": {"allowed_tools": ["a\u{200b}b"], "denied_tools": ["x"]}},
+    });
+    desk.write("p.json", &document.to_string());
+    assert_eq!(desk.sign(&["p.json"]).code, 0);
+    let ended = desk.run(&["policy", "validate", "p.json", "--trust", "keys"]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let warnings: Vec<&str> = ended.err.lines().collect();
+    assert_eq!(warnings.len(), 2, "{}", ended.err);
+    assert!(
+        warnings[0].starts_with("warning: p.json: content.agent.models.denied_models: models are only denied by name")
+    );
+    assert!(warnings[1].contains("content.agent.capabilities.allowed_tools[0]") && warnings[1].contains("U+200B"));
+    let ended = desk.run(&["policy", "validate", "p.json", "--trust", "keys", "--output", "json"]);
+    let list: Value = serde_json::from_str(&ended.out).unwrap();
+    let kinds: Vec<&str> = list[0]["advice"].as_array().unwrap().iter().map(|a| a["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["DenialsAlone", "IdleEntry"]);
+    document["content"]["agent"]["models"] = json!({"denied_models": ["gpt-3*"], "allowed_models": ["gpt-*"]});
+    document["content"]["agent"]["capabilities"] = json!({"allowed_tools": ["a"], "denied_tools": ["x"]});
+    desk.write("p.json", &document.to_string());
+    assert_eq!(desk.sign(&["p.json"]).code, 0);
+    let ended = desk.run(&["policy", "validate", "p.json", "--trust", "keys", "--output", "json"]);
+    assert_eq!(ended.err, "");
+    let list: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(list[0].get("advice"), None);
+}

@@ -22,6 +22,9 @@
 //! | SSRF, `file://`, `ext::` | `network::ssrf_file_and_ext_urls_…` | `https` and `ssh` alone; no link-local address after DNS; no redirect to another server; no submodule |
 //! | the receiver is flooded | `network::receiver_dos_…`; size in `reconcile::receiver` | a bounded body, a bounded rate, proof before anything else; it only asks for a look |
 //! | credentials leak | `network::credential_leaks_…`, and `leaks` over the whole run | no user info in URLs; secrets are taken out of what servers say |
+//! | a name that passes for another, a path that is read in two ways | `agents::…` | refused whatever the policy says; denials see through prefixes |
+//! | an agent's own word on provider, server, image | `agents::what_an_agent_…` | the signed table of endpoints, the lists of servers and images |
+//! | a new version reads less | `upgrade::…` | `repo check --cluster` names it before, the status and each refusal after |
 //! | exceptions from anywhere | `cluster::exceptions_anywhere_…` | there are none: rules are what was signed, and marks are lowered only after a revocation |
 //!
 //! Rows that are about admission alone are tested where admission is: `failurePolicy`, selectors and a deleted webhook
@@ -29,9 +32,11 @@
 //! subresources, other versions and other kinds in `admission::registration` (rules of the webhook) and `admission::review`
 //! (beside the code).
 
+mod agents;
 mod cluster;
 mod network;
 mod parsing;
 mod replay;
 mod signatures;
 mod support;
+mod upgrade;

@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends")]
 #![allow(clippy::too_many_lines, clippy::needless_pass_by_value, reason = "tables of cases, made in place by json!")]
 
+mod advice;
 mod decisions;
 mod keys;
 mod naive;
+mod names;
 mod parsing;
 mod parsing_yaml;
 mod properties;
