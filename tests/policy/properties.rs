@@ -57,13 +57,43 @@ fn filled() -> impl Strategy<Value = String> {
     text().prop_filter("an empty string in a list is refused", |t| !t.is_empty())
 }
 
-/// The content of a policy, in any order of members.
+/// Names that cannot pass for others, and are more than ASCII all the same.
+fn name() -> impl Strategy<Value = String> {
+    let part =
+        || prop::collection::vec(prop::sample::select(vec!['a', 'Z', '*', '/', '"', '\\', 'é', '工', '😀', '.']), 1..8);
+    (part(), part()).prop_map(|(a, b)| a.into_iter().chain([' ']).chain(b).collect())
+}
+
+/// The content of a policy, of the first part alone or of both, in any order of members.
 fn content() -> impl Strategy<Value = Value> {
-    let texts = || prop::collection::vec(filled(), 0..4).prop_map(Value::from);
-    let member = |path: &'static str, value: BoxedStrategy<Value>| {
-        prop::option::of(value).prop_map(move |value| value.map(|value| (path, value))).boxed()
-    };
-    let members = vec![
+    prop_oneof![content_of(filled().boxed(), Vec::new()), content_of(name().boxed(), second_part())]
+}
+
+type Member = BoxedStrategy<Option<(&'static str, Value)>>;
+
+fn member(path: &'static str, value: BoxedStrategy<Value>) -> Member {
+    prop::option::of(value).prop_map(move |value| value.map(|value| (path, value))).boxed()
+}
+
+fn second_part() -> Vec<Member> {
+    let names = || prop::collection::vec(name(), 0..3).prop_map(Value::from);
+    let entry = (name(), names()).prop_map(|(provider, models)| {
+        serde_json::json!({"host": "*.example.com", "provider": provider, "models": models, "path_prefix": "/é"})
+    });
+    let flag = || any::<bool>().prop_map(Value::from).boxed();
+    vec![
+        member("agent/models/endpoints", prop::collection::vec(entry, 0..3).prop_map(Value::from).boxed()),
+        member("agent/capabilities/allowed_servers", names().boxed()),
+        member("agent/capabilities/broker_tools", names().boxed()),
+        member("agent/images/require_digest", flag()),
+        member("agent/delegates/allowed_workspaces", names().boxed()),
+        member("agent/opaque/accept_declarations", flag()),
+    ]
+}
+
+fn content_of(texts: BoxedStrategy<String>, more: Vec<Member>) -> BoxedStrategy<Value> {
+    let texts = move || prop::collection::vec(texts.clone(), 0..4).prop_map(Value::from);
+    let mut members = vec![
         member("agent/models/denied_models", texts().boxed()),
         member("agent/models/allowed_models", texts().boxed()),
         member("agent/capabilities/require_tool_approval", any::<bool>().prop_map(Value::from).boxed()),
@@ -72,7 +102,8 @@ fn content() -> impl Strategy<Value = Value> {
         member("permissions/filesystem/allowed_extensions", texts().boxed()),
         member("rate_limits/per_agent/tokens_per_hour", (0_u64..1 << 53).prop_map(Value::from).boxed()),
     ];
-    (members, any::<prop::sample::Index>()).prop_map(|(members, first)| {
+    members.extend(more);
+    let made = (members, any::<prop::sample::Index>()).prop_map(|(members, first)| {
         let mut members: Vec<_> = members.into_iter().flatten().collect();
         if !members.is_empty() {
             let first = first.index(members.len());
@@ -87,7 +118,8 @@ fn content() -> impl Strategy<Value = Value> {
             *here = value;
         }
         content
-    })
+    });
+    made.boxed()
 }
 
 proptest! {

@@ -93,3 +93,71 @@ fn a_change_says_what_is_newly_forbidden_and_what_newly_allowed() {
         &["service \"s\", endpoint \"/b\""],
     );
 }
+
+fn second_part() -> Value {
+    json!({"agent": {
+        "models": {"endpoints": [
+            {"host": "api.openai.com", "provider": "openai"},
+            {"host": "*.example.com", "path_prefix": "/a", "provider": "anthropic", "models": ["claude-*"]},
+        ]},
+        "capabilities": {"allowed_servers": ["tools/*"], "denied_servers": ["shell"], "broker_tools": ["call_tool"]},
+        "images": {"allowed_images": ["ghcr.io/acme/*"], "require_digest": true},
+        "delegates": {"allowed_workspaces": ["ws_b", "ws_c"]},
+        "opaque": {"allowed": false, "accept_declarations": true},
+    }})
+}
+
+#[test]
+fn the_second_part_is_said_in_words() {
+    let mut content = second_part();
+    let brokers = |content: &Value| {
+        let all = words(&describe(content));
+        all.into_iter().find(|text| text.contains("broker_tools")).unwrap()
+    };
+    assert_eq!(
+        words(&describe(&content)),
+        [
+            "Models: endpoints only of these places [content.agent.models.endpoints]",
+            "Models: at \"api.openai.com\" the provider \"openai\" [content.agent.models.endpoints]",
+            "Models: at \"*.example.com/a\" the provider \"anthropic\", only the model \"claude-*\" [content.agent.models.endpoints]",
+            "Tools: only the server \"tools/*\" [content.agent.capabilities.allowed_servers]",
+            "Tools: never the server \"shell\" [content.agent.capabilities.denied_servers]",
+            "Tools: tools that reach other tools, allowed as every tool is: \"call_tool\" [content.agent.capabilities.broker_tools]",
+            "Images: only the image \"ghcr.io/acme/*\" [content.agent.images.allowed_images]",
+            "Images: images are named by digest [content.agent.images.require_digest]",
+            "Delegates: allowed: delegates of the workspaces \"ws_b\" and \"ws_c\" [content.agent.delegates.allowed_workspaces]",
+            "Opaque: allowed: parts that no rule can read, where the agent declares its models [content.agent.opaque.accept_declarations]",
+        ]
+    );
+    content["tools"] = json!({"blocked_tools": ["x"]});
+    assert!(brokers(&content).contains("never the tool \"call_tool\", as tools that reach other tools"));
+    let empty = json!({"agent": {"models": {"endpoints": []}, "delegates": {"allowed_workspaces": []}, "opaque": {}}});
+    assert_eq!(words(&describe(&empty)), ["Models: no model may have an endpoint [content.agent.models.endpoints]"]);
+}
+
+#[test]
+fn changes_of_the_second_part_are_said_on_the_side_that_feels_them() {
+    let images = |list: Value| json!({"agent": {"images": {"allowed_images": list}}});
+    differ(json!({}), images(json!(["a.b/*"])), &["only the image \"a.b/*\""], &[]);
+    differ(images(json!(["a.b/*"])), images(json!(["a.b/*", "c.d/*"])), &[], &["image \"c.d/*\""]);
+    let digest = |on: bool| json!({"agent": {"images": {"require_digest": on}}});
+    differ(digest(false), digest(true), &["anything else: images are named by digest"], &[]);
+    let brokers = |content: Value| json!({"agent": {"capabilities": content}});
+    let bounded = brokers(json!({"denied_tools": ["x"], "broker_tools": ["call_tool"]}));
+    differ(brokers(json!({"denied_tools": ["x"]})), bounded, &["tool that reaches others \"call_tool\""], &[]);
+    differ(brokers(json!({})), brokers(json!({"broker_tools": ["call_tool"]})), &[], &[]);
+    let delegates = |list: Value| json!({"agent": {"delegates": {"allowed_workspaces": list}}});
+    differ(json!({}), delegates(json!(["ws_b"])), &[], &["delegates of the workspace \"ws_b\""]);
+    let opaque = |on: bool| json!({"agent": {"opaque": {"allowed": on}}});
+    differ(opaque(true), opaque(false), &["parts of agents that no rule can read"], &[]);
+    let table = |list: Value| json!({"agent": {"models": {"endpoints": list}}});
+    let (one, two) = (json!({"host": "a.b", "provider": "p"}), json!({"host": "*", "provider": "q"}));
+    let there = changes(&json!({}), &table(json!([one])));
+    let text = |statements: &[Statement]| statements.iter().map(|s| s.text.clone()).collect::<Vec<_>>();
+    let now = "now at \"a.b\" the provider \"p\", whatever the agent says";
+    assert_eq!(text(&there.newly_forbidden), ["endpoints of other places than the table names", now]);
+    assert_eq!(text(&there.newly_allowed), [now]);
+    let order = changes(&table(json!([one, two])), &table(json!([two, one])));
+    assert_eq!(text(&order.newly_forbidden), ["another order of the places, of which the first of two alike counts"]);
+    assert_eq!(order.newly_forbidden.len(), order.newly_allowed.len());
+}

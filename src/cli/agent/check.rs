@@ -17,7 +17,7 @@ use std::sync::Arc;
 Lengths, and rules between fields of an Agent, are checked by the API server alone.
 Exit code 1: an agent is refused, is no valid Agent, or the policy does not verify.
 JSON: a list, one object an agent, with name, namespace, file, allowed, policy {policy_id, workspace_id, version, hash,
-signing_key_id, commit}, violations [{rule, field, value, policyPath, message}], warnings, and enforcement (warn or audit)
+signing_key_id, commit}, violations [{rule, field, value, policyPath, message}] (256 at most; omitted: how many more), warnings, and enforcement (warn or audit)
 where the agent's namespace in the cluster is labelled so: an agent that is refused here may be admitted there.")]
 pub(in crate::cli) struct Check {
     /// Agent manifests, folders of such, a vendor's sekuire.yml, or - for standard input.
