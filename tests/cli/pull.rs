@@ -527,8 +527,12 @@ fn a_file_that_holds_a_better_copy_of_the_version_stays_and_what_is_no_verified_
     assert_eq!((ended.code, desk.read("p.json")), (0, later.to_string()), "{}", ended.err);
     assert!(ended.err.contains("was left as it was"), "{}", ended.err);
     // what is past its time was a version too
-    let expired = version(&desk, "7", json!({"expires_at": "2026-01-02T00:00:00Z"}));
+    let end = jiff::Timestamp::now() + std::time::Duration::from_secs(3);
+    let expired = version(&desk, "7", json!({"expires_at": end.to_string()}));
     desk.write("p.json", &expired.to_string());
+    while jiff::Timestamp::now() <= end {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
     assert_eq!(pull(&desk, &["--backend", &url, "--out", "p.json"]).code, 1);
     // what nobody signed, what is for another workspace, and what is none at all
     let mut forged = version(&desk, "8", json!({}));
