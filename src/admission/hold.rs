@@ -123,6 +123,12 @@ impl Held {
         self.policy.ending(now).filter(|_| in_force)
     }
 
+    /// Whether another copy of the same version and digest is better: this one counts no more, or the other one holds longer,
+    /// or has more signatures that count. So nobody without a key makes a policy weaker by bringing back an older copy.
+    fn is_beaten_by(&self, other: &Held, now: Timestamp) -> bool {
+        self.refused.is_some() || other.policy.standing().is_better_than(&self.policy.standing(), now)
+    }
+
     /// Whether an administrator had the mark lowered from this policy, whose key is gone.
     pub fn is_given_up(&self, ledger: &PolicyLedgerSpec) -> bool {
         let from_here = |lowered: &Lowered| {
@@ -174,10 +180,10 @@ pub fn follow(held: Option<Held>, object: Option<Held>, mark: Option<&Mark>, now
         (held, None) => held,
         (Some(held), Some(candidate)) => {
             let present = Mark::from(&*held.policy);
-            // the same version signed again: an old copy, whose key has ended, takes nothing away
+            // the same version signed again: only a better copy takes the place of what is held
             let same = present.is(&candidate.policy)
-                && (candidate.policy.holds(now).is_ok()
-                    || candidate.policy.document_json() == held.policy.document_json());
+                && (candidate.policy.document_json() == held.policy.document_json()
+                    || held.is_beaten_by(&candidate, now));
             let newer = !present.is(&candidate.policy) && present.yields_to(&candidate.policy, now);
             Some(if same || newer { candidate } else { held })
         }

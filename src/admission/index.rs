@@ -19,7 +19,8 @@ use super::liveness::Liveness;
 pub use super::liveness::Watched;
 pub use super::views::{LedgerView, ObjectView, WorkspaceView, fingerprint};
 use super::views::{
-    candidate, conclusion, is_to_be_warned_of, judge, judge_text, lacks_signatures, retry_at, withdrawn, workspace_of,
+    candidate, conclusion, is_to_be_warned_of, judge, judge_text, lacks_signatures, refused_in_the_future, retry_at,
+    withdrawn, workspace_of,
 };
 use crate::api::workspace_policy::Source;
 use crate::api::{ACCEPT_VERSION, PolicyLedger, Unreadable, WorkspacePolicy, is_older, object_name};
@@ -177,16 +178,12 @@ impl PolicyIndex {
         let previous = state.entries.get(&name).and_then(|view| view.object.as_ref());
         let fingerprint = fingerprint(&object.spec.document);
         let unchanged = previous.filter(|old| old.fingerprint == fingerprint && old.workspace == object.spec.workspace);
-        let (verdict, refused_document) = match unchanged {
+        let (verdict, text) = match unchanged {
             // a new status or source: the document was judged already
-            Some(old) => (old.verdict.clone(), old.refused_document.clone()),
-            None => {
-                let text = object.spec.document.to_string();
-                let verdict = judge(object.spec.document, &state.keys, now).map(Arc::new);
-                let refused = verdict.is_err().then(|| text.into());
-                (verdict, refused)
-            }
+            Some(old) => (old.verdict.clone(), old.text.clone()),
+            None => judge(&name, object.spec.document.to_string().into(), &state.keys, now),
         };
+        let judged_now = unchanged.is_none();
         let view = ObjectView {
             uid: object.metadata.uid.unwrap_or_default(),
             resource_version: object.metadata.resource_version.unwrap_or_default(),
@@ -196,9 +193,11 @@ impl PolicyIndex {
             fingerprint,
             status: object.status.unwrap_or_default(),
             verdict,
-            refused_document,
+            text,
         };
-        state.entries.entry(name.clone()).or_default().object = Some(view);
+        let entry = state.entries.entry(name.clone()).or_default();
+        entry.object = Some(view);
+        entry.judged_at = entry.judged_at.max(judged_now.then_some(now));
         self.settle(state, &name, now);
     }
 
@@ -307,10 +306,13 @@ impl PolicyIndex {
         self.ring.subscribe()
     }
 
-    /// The clock has passed a moment at which a key begins to count, or one of several signatures ceases to: the documents
-    /// that this concerns are judged again. Returns the next moment at which the clock changes anything.
+    /// The clock has passed a moment at which a key begins to count, or one of several signatures ceases to, or was set back: the
+    /// documents that this concerns are judged again. Returns the next moment at which the clock changes anything.
     pub fn clock_passed(&self, now: Timestamp) -> Option<Timestamp> {
-        let due = |view: &WorkspaceView| retry_at(view).is_some_and(|at| at <= now) || lacks_signatures(view, now);
+        let due = |view: &WorkspaceView| {
+            let passed = retry_at(view).is_some_and(|at| at <= now);
+            passed || lacks_signatures(view, now) || refused_in_the_future(view, now)
+        };
         let names: Vec<String> =
             self.lock().entries.iter().filter(|(_, view)| due(view)).map(|(name, _)| name.clone()).collect();
         for name in names {
@@ -394,11 +396,12 @@ impl PolicyIndex {
             if let Some(object) = &mut view.object
                 && let Some(text) = object.text()
             {
-                object.verdict = judge_text(&text, &keys, now).map(Arc::new);
-                object.refused_document = object.verdict.is_err().then_some(text);
+                (object.verdict, object.text) = judge(name, text, &keys, now);
             }
+            view.judged_at = Some(now);
             if let Some(held) = &mut view.held {
-                match judge_text(held.policy.document_json(), &keys, now) {
+                // with all that was signed when it was taken over: a key may come back
+                match judge_text(name, held.policy.document_json(), &keys, now) {
                     Ok(policy) => *held = Held { policy: Arc::new(policy), source: held.source.take(), refused: None },
                     Err(refusal) => held.refused = Some(refusal),
                 }

@@ -14,6 +14,7 @@ mod account;
 pub mod bindings;
 pub mod break_glass;
 mod bundle;
+pub mod by_itself;
 pub mod certificates;
 mod connection;
 pub(crate) mod denial;

@@ -17,12 +17,13 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::index::{Enforced, PolicyIndex};
 use super::review::Answer;
 use super::server::Service;
+use crate::api::Plain;
 use crate::policy::{self, VerifiedPolicy};
 
 /// Documents that are being sent at a time, each of 256 KiB at most. Whoever comes then is told to come again.
@@ -117,7 +118,7 @@ fn active(index: &PolicyIndex, workspace: &str, now: Timestamp) -> Response<Byte
 
 /// The document, no member of it changed, with the key that verified it.
 fn sent(policy: &VerifiedPolicy) -> Response<Bytes> {
-    let Ok(mut document) = serde_json::from_str::<Map<String, Value>>(policy.document_json()) else {
+    let Ok(Plain(Value::Object(mut document))) = serde_json::from_str(policy.document_json()) else {
         // it was written from such a map
         tracing::error!(policy_id = policy.policy_id(), "document of an enforced policy is no JSON object");
         return fault(StatusCode::INTERNAL_SERVER_ERROR, "internal error");

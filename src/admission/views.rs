@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::by_itself::by_itself;
 use super::hold::{self, Accept, Held, Mark};
 use super::index::Enforced;
 use crate::api::workspace_policy::{Source, WorkspacePolicyStatus};
-use crate::api::{PolicyLedgerSpec, Unreadable, conditions, object_name};
+use crate::api::{Plain, PolicyLedgerSpec, Unreadable, conditions, object_name};
 use crate::policy::{Document, KeyRing, Reason, Refusal, Status, VerifiedPolicy, Version};
 
 /// A `WorkspacePolicy` as it was seen last, and judged.
@@ -29,8 +30,9 @@ pub struct ObjectView {
     pub status: WorkspacePolicyStatus,
     /// What verification said of the document.
     pub verdict: Result<Arc<VerifiedPolicy>, Refusal>,
-    /// The text of a document that was refused, to be judged again when keys or the time change.
-    pub(super) refused_document: Option<Arc<str>>,
+    /// The text of a document that was refused, or has something in it that no trusted key signed: to be judged again when keys
+    /// or the time change.
+    pub(super) text: Option<Arc<str>>,
 }
 
 impl ObjectView {
@@ -46,7 +48,7 @@ impl ObjectView {
             fingerprint,
             status: WorkspacePolicyStatus::default(),
             verdict,
-            refused_document: None,
+            text: None,
         }
     }
 
@@ -63,7 +65,7 @@ impl ObjectView {
             fingerprint: [0; 32],
             status: object.status().unwrap_or_default(),
             verdict: Err(refusal),
-            refused_document: None,
+            text: None,
         }
     }
 
@@ -79,7 +81,7 @@ impl ObjectView {
 
     /// The text of its document; None if the object cannot be read.
     pub(super) fn text(&self) -> Option<Arc<str>> {
-        match (&self.verdict, &self.refused_document) {
+        match (&self.verdict, &self.text) {
             (_, Some(text)) => Some(text.clone()),
             (Ok(policy), None) => Some(policy.document_json().into()),
             (Err(_), None) => None,
@@ -117,6 +119,9 @@ pub struct WorkspaceView {
     pub marked: Option<Version>,
     /// The repository that the accepted document came from is there, and was not looked at yet. Only the leader knows.
     pub source_unseen: bool,
+    /// When object and held policy were judged last, the later of the two: what was refused by a clock that was ahead is to be
+    /// judged again.
+    pub judged_at: Option<Timestamp>,
     /// How many deletions, of any name, watches had brought: an answer to what was asked before a later one may be of an
     /// object that is gone.
     pub deletions: u64,
@@ -129,18 +134,33 @@ pub fn fingerprint(document: &serde_json::Value) -> [u8; 32] {
     *blake3::hash(&bytes).as_bytes()
 }
 
-pub(super) fn judge(document: serde_json::Value, keys: &KeyRing, now: Timestamp) -> Result<VerifiedPolicy, Refusal> {
-    let document = Document::from_value(document).map_err(|fault| hold::malformed(&fault))?;
-    hold::authenticate(document, keys, now)
+/// What is said of the document of an object, and its text, where that is not the policy's own.
+pub(super) type Judged = (Result<Arc<VerifiedPolicy>, Refusal>, Option<Arc<str>>);
+
+/// Judges the document of the object of this name.
+pub(super) fn judge(name: &str, text: Arc<str>, keys: &KeyRing, now: Timestamp) -> Judged {
+    match judge_text(name, &text, keys, now) {
+        Ok(policy) if policy.has_unsigned() => (Ok(Arc::new(policy.without_unsigned())), Some(text)),
+        Ok(policy) => (Ok(Arc::new(policy)), None),
+        Err(refusal) => (Err(refusal), Some(text)),
+    }
 }
 
-pub(super) fn judge_text(document: &str, keys: &KeyRing, now: Timestamp) -> Result<VerifiedPolicy, Refusal> {
-    let value = serde_json::from_str(document).map_err(|error| Refusal {
-        reason: Reason::Malformed,
-        message: error.to_string(),
-        retry_at: None,
-    })?;
-    judge(value, keys, now)
+pub(super) fn judge_text(
+    name: &str,
+    document: &str,
+    keys: &KeyRing,
+    now: Timestamp,
+) -> Result<VerifiedPolicy, Refusal> {
+    by_itself(&format!("WorkspacePolicy {name}"), || {
+        let Plain(value) = serde_json::from_str(document).map_err(|error| Refusal {
+            reason: Reason::Malformed,
+            message: error.to_string(),
+            retry_at: None,
+        })?;
+        let document = Document::from_value(value).map_err(|fault| hold::malformed(&fault))?;
+        hold::authenticate(document, keys, now)
+    })
 }
 
 /// What an object offers: its document, if that verified and the object is the one named for the document's workspace.
@@ -171,6 +191,13 @@ pub(super) fn retry_at(view: &WorkspaceView) -> Option<Timestamp> {
     let object = view.object.as_ref().and_then(|object| object.verdict.as_ref().err()?.retry_at);
     let held = view.held.as_ref().and_then(|held| held.refused.as_ref()?.retry_at);
     [object, held].into_iter().flatten().min()
+}
+
+/// Whether something was refused at a time that has not come yet: the clock was ahead then.
+pub(super) fn refused_in_the_future(view: &WorkspaceView, now: Timestamp) -> bool {
+    let refused = view.object.as_ref().is_some_and(|object| object.verdict.is_err())
+        || view.held.as_ref().is_some_and(|held| held.refused.is_some());
+    refused && view.judged_at.is_some_and(|at| at > now)
 }
 
 /// Whether too few of the keys count by now that signed what is held, or offered: others may have begun to count since.

@@ -73,7 +73,8 @@ pub struct PolicyRepositorySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,6}(ms|s|m|h)){1,4}$"))]
     pub interval: Option<String>,
-    /// How long one look may take, at most; default `60s`.
+    /// How long the fetch of one look may take, at most; default `60s`. Waiting for a place, reading what was fetched,
+    /// verifying it (30s, then the next look goes on) and writing what follows (60s a workspace) have bounds of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,6}(ms|s|m|h)){1,4}$"))]
     pub timeout: Option<String>,

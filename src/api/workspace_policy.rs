@@ -40,6 +40,7 @@ pub struct WorkspacePolicySpec {
     #[schemars(length(min = 1, max = 63))]
     pub workspace: String,
     /// The signed document, member for member as it was committed.
+    #[serde(deserialize_with = "super::plain::value")]
     #[schemars(schema_with = "super::document_schema::document")]
     pub document: serde_json::Value,
     /// Where the document was found.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::files;
 use super::trust::API_VERSION;
+use crate::api::Plain;
 use crate::policy::AgentSpec;
 
 mod vendor;
@@ -132,12 +133,13 @@ impl Agents {
                 place = format!("{place} ({})", source.trim());
             }
             // by way of YAML's own values, since these know of members that are there twice
-            let parse = |text: &str| serde_yaml::from_str::<serde_yaml::Value>(text).and_then(serde_yaml::from_value);
+            let parse =
+                |text: &str| serde_yaml::from_str::<serde_yaml::Value>(text).and_then(serde_yaml::from_value::<Plain>);
             // again for the words of a fault, where the document stands in the file: they name lines
             let origin = (file, u32::try_from(line).unwrap_or(u32::MAX));
             let value = parse(&document).or_else(|_| parse(&("\n".repeat(line - 1) + &document)));
             match value {
-                Ok(value) => self.object(value, &place, origin),
+                Ok(Plain(value)) => self.object(value, &place, origin),
                 Err(e) => self.fault(origin, format!("{place}: not YAML or JSON: {e}")),
             }
         }

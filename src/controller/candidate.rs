@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::admission::hold::Mark;
 use crate::admission::index;
-use crate::policy::{Refusal, Status, VerifiedPolicy};
+use crate::api::Plain;
+use crate::policy::{Refusal, Standing, Status, VerifiedPolicy};
 
 /// What of a verified document is kept in memory for every blob; the document itself is read again when it is needed.
 #[derive(Clone, Debug)]
@@ -13,8 +14,10 @@ pub struct Summary {
     pub workspace: Arc<str>,
     /// Version, digest, policy and lifecycle. A draft has a mark too, which is never reached.
     pub mark: Mark,
-    /// Fingerprint of the document, see [`index::fingerprint`].
+    /// Fingerprint of the document as it is to be stored, see [`index::fingerprint`].
     pub fingerprint: [u8; 32],
+    /// What speaks for this copy of it.
+    pub standing: Standing,
     /// Key that signed.
     pub key_id: Arc<str>,
 }
@@ -25,7 +28,8 @@ impl Summary {
         Summary {
             workspace: policy.workspace_id().into(),
             mark: Mark::from(policy),
-            fingerprint: fingerprint(policy),
+            fingerprint: of_text(policy.stored_json()),
+            standing: policy.standing(),
             key_id: policy.signing_key_id().into(),
         }
     }
@@ -38,8 +42,12 @@ impl Summary {
 
 /// Fingerprint of a policy's document.
 pub fn fingerprint(policy: &VerifiedPolicy) -> [u8; 32] {
+    of_text(policy.document_json())
+}
+
+fn of_text(document: &str) -> [u8; 32] {
     // the text was a JSON value when it was verified; were it none, no object could have this fingerprint
-    let value = serde_json::from_str(policy.document_json()).unwrap_or_default();
+    let Plain(value) = serde_json::from_str(document).unwrap_or_default();
     index::fingerprint(&value)
 }
 

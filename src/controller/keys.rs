@@ -117,7 +117,10 @@ impl Keys {
     pub fn ring(&self) -> KeyRing {
         let objects = self.objects.values().map(|key| key.spec.trusted_key().map_err(|e| (key.spec.key_id.clone(), e)));
         let ring = ring_of(objects.chain(self.unreadable.values().map(UnreadableKey::entry)));
-        ring.with_thresholds(self.thresholds.values().cloned())
+        let since = |key: &SigningKey| {
+            Some((key.spec.key_id.clone(), key.metadata.creation_timestamp.as_ref().map(|created| created.0)?))
+        };
+        ring.with_thresholds(self.thresholds.values().cloned()).with_since(self.objects.values().filter_map(since))
     }
 
     /// All keys.

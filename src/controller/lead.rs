@@ -190,6 +190,9 @@ async fn work(mut worker: Worker, mut wakes: Wakes) {
                 Ok(()) = wakes.ring.changed() => break Cause::Judge,
                 Ok(()) = wakes.several.changed() => break Cause::Judge,
                 () = &mut judge => {
+                    if worker.was_ahead() {
+                        break Cause::Look;
+                    }
                     if worker.verdicts_changed() {
                         break Cause::Judge;
                     }

@@ -19,10 +19,11 @@ use super::events::Events;
 use super::lease::Leading;
 use super::plan::{self, Outcome, Place, Plan};
 use super::status::Observed;
+use crate::admission::by_itself::by_itself;
 use crate::admission::hold;
 use crate::admission::index::{PolicyIndex, WorkspaceView};
 use crate::api::{PolicyLedger, Sent, WorkspacePolicy, object_name};
-use crate::git::Git;
+use crate::git::{Git, shown};
 use crate::policy::{Document, Format, VerifiedPolicy};
 use crate::telemetry::{RepositoryMetrics, metrics, trace};
 
@@ -320,8 +321,10 @@ impl Leader {
         let mut read = self.git.read_blobs(&key, std::slice::from_ref(&blob)).await.map_err(|e| e.to_string())?;
         let bytes = read.remove(&blob).ok_or_else(|| format!("{} is not in the clone", candidate.path))?;
         let format = Format::of_path(&candidate.path).ok_or("not a document by its name")?;
-        let document = Document::parse(&bytes, format).map_err(|fault| fault.to_string())?;
-        let policy = hold::authenticate(document, &self.index.keys(), Timestamp::now());
-        policy.map(Arc::new).map_err(|refusal| refusal.to_string())
+        let policy = by_itself(&shown(&candidate.path), || {
+            let document = Document::parse(&bytes, format).map_err(|fault| hold::malformed(&fault))?;
+            hold::authenticate(document, &self.index.keys(), Timestamp::now())
+        });
+        policy.map(|policy| Arc::new(policy.without_unsigned())).map_err(|refusal| refusal.to_string())
     }
 }

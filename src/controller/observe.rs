@@ -61,10 +61,16 @@ pub fn only_marked(snapshot: &mut Snapshot) {
     snapshot.tip_files.clear();
 }
 
-/// The files to verify: all that are listed.
-pub fn files(snapshot: &Snapshot) -> Vec<&File> {
-    let also = snapshot.also.iter().flat_map(|commit| &commit.files);
-    also.chain(snapshot.commits.iter().flat_map(|commit| &commit.files)).chain(&snapshot.tip_files).collect()
+/// The files to verify: all that are listed. Those first that may have to be put back, then those at the tip that stand where an
+/// accepted document came from, then the rest of the tip, and what was in between; the small ones before the large ones. So what
+/// somebody adds in great numbers comes last, should it be more than one look takes.
+pub fn files<'s>(snapshot: &'s Snapshot, repository: &str, index: &PolicyIndex) -> Vec<&'s File> {
+    let accepted = accepted_paths(repository, index);
+    let mut tip: Vec<&File> = snapshot.tip_files.iter().collect();
+    tip.sort_by_key(|file| (!accepted.contains_key(&file.path), file.size));
+    let mut between: Vec<&File> = snapshot.commits.iter().flat_map(|commit| &commit.files).collect();
+    between.sort_by_key(|file| (!accepted.contains_key(&file.path), file.size));
+    snapshot.also.iter().flat_map(|commit| &commit.files).chain(tip).chain(between).collect()
 }
 
 struct Builder<'a> {

@@ -3,9 +3,10 @@
 //! The *base* is the highest of what the ledger marks, what the object holds and what this replica holds. Documents from
 //! Git may raise it; nothing lowers it. A document that is refused never replaces or withdraws anything.
 
+mod copies;
 mod lowering;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -13,7 +14,7 @@ use super::candidate::{Candidate, Summary};
 use crate::admission::hold::Mark;
 use crate::admission::index::{LedgerView, WorkspaceView};
 use crate::api::workspace_policy::Source;
-use crate::policy::{Reason, Status};
+use crate::policy::{Reason, Status, Version};
 
 /// Where the document is that belongs to the base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +82,7 @@ pub fn plan(view: &WorkspaceView, candidates: &[Candidate], now: Timestamp) -> P
     }
     state.finish();
     let Acceptance { base, outcomes, .. } = state;
-    let base = base.map(|base| prefer_what_git_has(base, view, candidates));
+    let base = base.map(|base| copies::best(base, view, candidates, now));
     let write = base.as_ref().and_then(|base| document_to_write(base, view, candidates));
     let signed_again = write.is_some() && base.as_ref().is_some_and(|base| signed_again(base, view));
     let source = base.as_ref().and_then(|base| source(base, write, signed_again, view, candidates));
@@ -188,10 +189,21 @@ impl<'a> Acceptance<'a> {
                 },
             }
         }
+        // what becomes of one copy becomes of all: there may be thousands, and each is held against all others
+        let mut copies: BTreeMap<(Version, &str), Vec<usize>> = BTreeMap::new();
+        higher.retain(|(index, summary)| {
+            let same = copies.entry((summary.mark.version, &summary.mark.digest)).or_default();
+            same.push(*index);
+            same.len() == 1
+        });
         self.drop_ambiguous_versions(&mut higher);
         higher.sort_by_key(|(_, summary)| summary.mark.version);
         for place in 0..higher.len() {
             self.next(&higher[place..]);
+        }
+        for same in copies.into_values() {
+            let outcome = same.first().and_then(|first| self.outcomes[*first].clone());
+            same.iter().skip(1).for_each(|index| self.outcomes[*index].clone_from(&outcome));
         }
     }
 
@@ -301,24 +313,6 @@ fn rollback(base: &Base, summary: &Summary) -> Outcome {
             summary.mark.version, summary.workspace, base.mark.version
         ),
     }
-}
-
-/// A document that was signed again (other key, same version and data) is taken from Git, unless the object has what
-/// one of the files at the tip says.
-fn prefer_what_git_has(mut base: Base, view: &WorkspaceView, candidates: &[Candidate]) -> Base {
-    let at_tip = |index: &usize| {
-        let candidate = &candidates[*index];
-        candidate.at_tip && candidate.verdict.as_ref().is_ok_and(|summary| is_base(&base, summary))
-    };
-    let same: Vec<usize> = (0..candidates.len()).filter(at_tip).collect();
-    let in_object = |index: &&usize| {
-        let fingerprint = candidates[**index].verdict.as_ref().ok().map(|summary| summary.fingerprint);
-        view.object.as_ref().is_some_and(|object| Some(object.fingerprint) == fingerprint)
-    };
-    if let Some(index) = same.iter().find(in_object).or_else(|| same.first()) {
-        base.place = Place::Candidate(*index);
-    }
-    base
 }
 
 fn document_to_write(base: &Base, view: &WorkspaceView, candidates: &[Candidate]) -> Option<Place> {

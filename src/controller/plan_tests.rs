@@ -312,10 +312,10 @@ fn a_document_signed_again_replaces_the_old_signature() {
     let put_back = plan(&view, &[tip(&one, "p.json")]);
     assert_eq!((put_back.write, put_back.raise_mark), (Some(Place::Candidate(0)), false));
     assert!(!put_back.signed_again, "somebody else wrote the object");
-    // as this replica took it over: Git has another signature, and from then on another source
-    let view = enforcing(&one);
-    let mut again = tip(&one, "again.json");
-    again.verdict.as_mut().unwrap().fingerprint = [2; 32];
+    // as this replica took it over: Git has a later signature, and from then on another source
+    let later = copy("2026-05-02T00:00:00Z", None, &[]);
+    let earlier = copy("2026-05-01T00:00:00Z", None, &[]);
+    let (view, again) = (enforcing(&earlier), tip(&later, "again.json"));
     let signed = plan(&view, &[again]);
     assert_eq!((signed.write, signed.raise_mark, signed.signed_again), (Some(Place::Candidate(0)), true, true));
     assert_eq!(signed.source.unwrap().path, "again.json");
@@ -374,6 +374,110 @@ fn an_exchanged_object_of_the_marked_version_does_not_change_the_mark() {
     assert_eq!((lost.base.as_ref().unwrap().place, lost.raise_mark), (Place::Nowhere, false));
     let found = plan(&view, &[tip(&one, "p.json")]);
     assert_eq!((found.write, reasons(&found)), (Some(Place::Candidate(0)), vec![Reason::Verified]));
+}
+
+/// Version 1 of one policy, signed then by the first of these keys, and beside it by others, which count until the end.
+fn copy(signed_at: &str, ends: Option<&str>, co_signers: &[u8]) -> Arc<VerifiedPolicy> {
+    let now: Timestamp = NOW.parse().unwrap();
+    let skeleton = json!({
+        "policy_id": "p", "workspace_id": "ws_a", "version": "1", "status": "active", "content": {},
+    });
+    // a key of its own for each end
+    let number = 100 + ends.map_or(0, |ends| ends.len() as u8 + ends.as_bytes()[8] - b'0');
+    let own = PrivateKey::from_seed(&[number; 32]);
+    let trusted = |key: &PrivateKey, id: String, not_after: Option<Timestamp>| TrustedKey {
+        key_id: id,
+        public_key: key.public(),
+        workspaces: vec![Pattern::new("*")],
+        not_before: None,
+        not_after,
+        revoked: None,
+    };
+    let mut keys = vec![trusted(&own, format!("own_{number}"), ends.map(|ends| ends.parse().unwrap()))];
+    let mut value = sign(skeleton, &own, &format!("own_{number}"), signed_at.parse().unwrap()).unwrap();
+    for number in co_signers {
+        let (key, id) = (PrivateKey::from_seed(&[*number; 32]), format!("co_{number}"));
+        let document = Document::from_value(value).unwrap();
+        value =
+            crate::policy::sign::cosign_with(&document, &key.public(), &id, |message| Ok(key.sign(message))).unwrap();
+        keys.push(trusted(&key, id, None));
+    }
+    Arc::new(authenticate(Document::from_value(value).unwrap(), &KeyRing::new(keys), now).unwrap())
+}
+
+#[test]
+fn of_two_copies_the_better_one_is_in_force_whichever_came_first_and_wherever_it_stands() {
+    let now: Timestamp = NOW.parse().unwrap();
+    // worse before better: the end counts first, then the number of signatures, then when it was signed
+    let copies = [
+        copy("2026-05-09T00:00:00Z", Some("2026-05-20T00:00:00Z"), &[1, 2, 3]),
+        copy("2026-05-01T00:00:00Z", Some("2026-07-01T00:00:00Z"), &[]),
+        copy("2026-05-09T00:00:00Z", Some("2026-07-01T00:00:00Z"), &[]),
+        copy("2026-05-01T00:00:00Z", Some("2026-07-01T00:00:00Z"), &[1]),
+        copy("2026-05-01T00:00:00Z", None, &[]),
+        copy("2026-05-02T00:00:00Z", None, &[]),
+        copy("2026-05-01T00:00:00Z", None, &[2]),
+        copy("2026-05-01T00:00:00Z", None, &[1, 2]),
+        copy("2026-05-03T00:00:00Z", None, &[1, 3]),
+    ];
+    assert!(copies.iter().all(|copy| copy.digest() == copies[0].digest()));
+    let held = |policy: &Arc<VerifiedPolicy>| Held { policy: policy.clone(), source: None, refused: None };
+    for (worse, a) in copies.iter().enumerate() {
+        for (better, b) in copies.iter().enumerate() {
+            let case = format!("{worse} in place, {better} brought");
+            let goes_through = better > worse;
+            assert_eq!(b.standing().is_better_than(&a.standing(), now), goes_through, "{case}");
+            // in Git, at the tip or before it, alone or beside others
+            for candidates in [
+                vec![tip(b, "p.json")],
+                vec![candidate(b, "p.json", 1, false), tip(a, "p.json")],
+                vec![tip(a, "a.json"), tip(b, "b.json")],
+                vec![tip(b, "a.json"), tip(a, "b.json")],
+            ] {
+                let plan = plan(&enforcing(a), &candidates);
+                assert_eq!(plan.write.is_some() && plan.signed_again, goes_through, "{case}");
+                assert_eq!(does_nothing(&plan), !goes_through, "{case}: {plan:?}");
+                let Some(Place::Candidate(place)) = plan.write else { continue };
+                assert_eq!(candidates[place].verdict.as_ref().unwrap().standing, b.standing(), "{case}");
+            }
+            // in the object that somebody has edited
+            let after = follow(Some(held(a)), Some(held(b)), Some(&Mark::from(&**a)), now).unwrap();
+            let expected = if goes_through { b } else { a };
+            assert_eq!(after.policy.document_json(), expected.document_json(), "{case}");
+            let mut view = enforcing(a);
+            (view.held, view.object) = (Some(after), Some(object(b)));
+            let put_back = plan(&view, &[tip(a, "p.json")]);
+            assert_eq!(put_back.write.is_some(), !goes_through && worse != better, "{case}: {put_back:?}");
+            assert!(!put_back.signed_again, "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_copy_that_is_held_and_counts_no_more_is_replaced_by_any_that_does() {
+    let now: Timestamp = NOW.parse().unwrap();
+    let (good, poor) = (copy("2026-05-09T00:00:00Z", None, &[1]), copy("2026-05-01T00:00:00Z", None, &[]));
+    let refusal = Refusal { reason: Reason::KeyRevoked, message: String::new(), retry_at: None };
+    let gone = Held { policy: good.clone(), source: None, refused: Some(refusal) };
+    let mut view = enforcing(&good);
+    view.held = Some(gone.clone());
+    view.object.as_mut().unwrap().verdict = Err(gone.refused.clone().unwrap());
+    assert_eq!(plan(&view, &[tip(&poor, "p.json")]).write, Some(Place::Candidate(0)));
+    let offered = Held { policy: poor.clone(), source: None, refused: None };
+    let after = follow(Some(gone), Some(offered), Some(&Mark::from(&*good)), now).unwrap();
+    assert!(after.refused.is_none());
+}
+
+#[test]
+fn thousands_of_copies_of_one_document_are_planned_in_no_time_and_each_is_told_what_became_of_it() {
+    let (one, two) = (policy("p", "1", "active", "x"), policy("p", "2", "active", "y"));
+    let mut files: Vec<Candidate> = (0..20_000).map(|number| tip(&two, &format!("{number}.json"))).collect();
+    files.extend((0..20_000).map(|number| candidate(&two, &format!("{number}.json"), 3, false)));
+    let start = std::time::Instant::now();
+    let plan = plan(&enforcing(&one), &files);
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!((version(&plan), plan.outcomes.len()), ("2".to_owned(), 40_000));
+    assert!(reasons(&plan).iter().all(|reason| *reason == Reason::Verified));
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub struct Fault {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
+    /// Nothing failed; it takes several looks.
+    GoesOn,
     Transient,
     Permanent,
     Suspended,
@@ -94,6 +96,20 @@ impl Fault {
     /// A workspace could not be written.
     pub fn workspace(error: &WorkspaceError) -> Fault {
         Fault { reason: "Failed", message: error.to_string(), kind: Kind::Transient }
+    }
+
+    /// There is more to verify than one look may take, and the next one goes on.
+    pub fn too_much(left: usize, total: usize) -> Fault {
+        let message = format!(
+            "{left} of {total} documents are not verified yet: together they are more than one look takes. What was verified is \
+             applied, and the next look goes on; nothing else waits for that. See who committed so much"
+        );
+        Fault { reason: Reason::LimitExceeded.as_str(), message, kind: Kind::GoesOn }
+    }
+
+    /// Whether the next look takes up where this one ended.
+    pub fn goes_on(&self) -> bool {
+        self.kind == Kind::GoesOn
     }
 
     /// Whether trying again may help.
@@ -182,6 +198,9 @@ fn new_conditions(look: &Look, status: &PolicyRepositoryStatus) -> Vec<NewCondit
     match fault.kind {
         Kind::Suspended => vec![ready],
         Kind::Permanent => vec![ready, NewCondition::new("Stalled", true, fault.reason, &fault.message)],
+        Kind::GoesOn => {
+            vec![ready, NewCondition::new("Reconciling", true, "Progressing", "the next look goes on")]
+        }
         Kind::Transient => {
             let progress =
                 NewCondition::new("Reconciling", true, "ProgressingWithRetry", "the last look failed; trying again");

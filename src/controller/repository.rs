@@ -33,6 +33,9 @@ use crate::telemetry::trace;
 const CONCURRENCY: usize = 16;
 /// Marked documents that are asked for at once.
 const MOST_MARKED_DOCUMENTS: usize = 500;
+/// How long a repository rests of which one look did not judge all: as long as that took, within these bounds.
+const SHORTEST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
 /// Longest path that a repository has, in bytes.
 const LONGEST_PATH: usize = 4096;
 
@@ -52,6 +55,8 @@ pub struct Worker {
     failures: u32,
     /// Whether the last look judged documents.
     judged: bool,
+    /// The clock at the last look.
+    looked: Timestamp,
     /// When this worker fetched successfully, or, before that, when it began.
     fetched: Timestamp,
     has_fetched: bool,
@@ -91,6 +96,7 @@ impl Worker {
             outcomes: BTreeMap::new(),
             failures: 0,
             judged: false,
+            looked: Timestamp::now(),
             fetched: Timestamp::now(),
             has_fetched: false,
             requests: None,
@@ -105,6 +111,9 @@ impl Worker {
 
     async fn look_traced(&mut self, repository: &PolicyRepository, cause: Cause) -> Duration {
         let start = Instant::now();
+        self.looked = Timestamp::now();
+        // by a clock that was ahead: since then it is as long as anybody can tell
+        self.fetched = self.fetched.min(self.looked);
         let mut look = if repository.spec.suspended() {
             self.leader.applied(Some(&repository.name_any()));
             Look { fault: Some(Fault::suspended()), ..Look::default() }
@@ -121,6 +130,11 @@ impl Worker {
         self.write_status(repository, &look, requested.as_deref()).await;
         let interval = repository.spec.interval();
         match &look.fault {
+            // it goes on, and leaves as much time to others
+            Some(fault) if fault.goes_on() => {
+                self.failures = 0;
+                jittered(start.elapsed().clamp(SHORTEST_REST, LONGEST_REST))
+            }
             Some(fault) if fault.transient() => {
                 self.failures = self.failures.saturating_add(1);
                 jittered(pause(self.failures, interval))
@@ -151,6 +165,12 @@ impl Worker {
             tracing::warn!(%error, repository = %name, "clone not deleted; it is a cache, and may be deleted by hand");
         }
         self.leader.index.mark_dirty(self.leader.index.names());
+    }
+
+    /// Whether the clock was set back since the last look: whatever was refused then may have been refused for a time that has
+    /// not come yet, such as that of a certificate, or of a key that has signed a commit.
+    pub fn was_ahead(&self) -> bool {
+        Timestamp::now() < self.looked
     }
 
     /// Whether a verdict has changed by the clock alone since the last look, if that judged anything.
@@ -188,23 +208,26 @@ impl Worker {
             observe::only_marked(&mut snapshot);
         }
         let ring = self.leader.index.keys();
-        let files = observe::files(&snapshot);
+        let name = repository.name_any();
+        let files = observe::files(&snapshot, &name, &self.leader.index);
+        let total = files.len();
         let span = trace::verify(files.len());
         let clone = key(repository);
         let judged = self.documents.judge(&self.git, &clone, &files, &ring, Timestamp::now());
-        let judged = judged.instrument(span).await;
-        if let Err(error) = judged {
-            return Look { revision: look.revision, fault: Some(Fault::git(&error)), ..Look::default() };
-        }
+        let left = match judged.instrument(span).await {
+            Ok(left) => left,
+            Err(error) => return Look { revision: look.revision, fault: Some(Fault::git(&error)), ..Look::default() },
+        };
         if accepted == Accepted::No && self.seen.is_some() {
             // what was seen before still stands
             return look;
         }
         let owned = observe::Ownership::of(&repository.spec, self.leader.repositories());
-        let name = repository.name_any();
         let seen = Seen::new(&name, &snapshot, &self.documents, &owned, self.seen.as_ref(), &self.leader.index);
-        let failure = self.reconcile_all(&name, seen, accepted != Accepted::No).await;
-        self.documents.end_pass(&snapshot.tip_files);
+        let failure = self.reconcile_all(&name, seen, accepted != Accepted::No && left == 0).await;
+        // until all is judged, what was judged of the commits in between is wanted again
+        let between = snapshot.commits.iter().flat_map(|commit| &commit.files).filter(|_| left > 0);
+        self.documents.end_pass(snapshot.tip_files.iter().chain(between));
         if accepted == Accepted::No {
             self.seen = None;
             return look;
@@ -212,6 +235,8 @@ impl Worker {
         look.findings = Some(self.findings());
         match failure {
             Some(error) => look.fault = Some(Fault::workspace(&error)),
+            // what was judged is applied; the cursor waits for the rest
+            None if left > 0 => look.fault = Some(Fault::too_much(left, total)),
             None => {
                 look.applied = true;
                 look.rewound_from = cursor.filter(|_| accepted == Accepted::Rewound).map(|cursor| cursor.commit);

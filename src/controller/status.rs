@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::candidate::Candidate;
-use super::plan::{Outcome, Place, Plan};
+use super::plan::{self, Outcome, Plan};
 use crate::admission::hold::Held;
 use crate::admission::index::WorkspaceView;
 use crate::api::conditions::{self, NewCondition};
@@ -69,8 +69,11 @@ fn still_true<'a>(observed: &'a Observed<'_>, own: &Own<'_>) -> Option<&'a Condi
 }
 
 fn base_at_tip(observed: &Observed<'_>) -> bool {
-    let place = observed.plan.base.as_ref().map(|base| base.place);
-    matches!(place, Some(Place::Candidate(index)) if observed.candidates.get(index).is_some_and(|c| c.at_tip))
+    let Some(base) = &observed.plan.base else { return false };
+    let is_base = |candidate: &Candidate| {
+        candidate.at_tip && candidate.verdict.as_ref().is_ok_and(|summary| plan::is_base(base, summary))
+    };
+    observed.candidates.iter().any(is_base)
 }
 
 /// What is true of the accepted document itself.

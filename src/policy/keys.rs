@@ -169,6 +169,8 @@ struct Ring {
     entries: HashMap<String, Entry>,
     /// By name.
     thresholds: Vec<Threshold>,
+    /// Since when keys have been trusted, by their ids.
+    since: BTreeMap<String, Timestamp>,
     fingerprint: String,
 }
 
@@ -215,6 +217,21 @@ impl KeyRing {
         ring.thresholds.extend(thresholds);
         ring.thresholds.sort_by(|a, b| a.name.cmp(&b.name));
         ring.finish()
+    }
+
+    /// Remembers since when keys, by their ids, have been trusted. No verdict depends on it: only which of two copies of a
+    /// document is the later one.
+    #[must_use]
+    pub fn with_since(self, since: impl IntoIterator<Item = (String, Timestamp)>) -> KeyRing {
+        let mut ring = Arc::unwrap_or_clone(self.0);
+        ring.since.extend(since);
+        ring.finish()
+    }
+
+    /// Since when the key of this id has been trusted, if that is known.
+    #[must_use]
+    pub fn since(&self, key_id: &str) -> Option<Timestamp> {
+        self.0.since.get(key_id).copied()
     }
 
     /// The highest threshold of a workspace, if it has one.
@@ -293,7 +310,7 @@ impl Ring {
         let facts: BTreeMap<&String, serde_json::Value> =
             self.entries.iter().map(|(id, entry)| (id, entry.facts())).collect();
         let thresholds: Vec<serde_json::Value> = self.thresholds.iter().map(Threshold::facts).collect();
-        self.fingerprint = blake3_hex(json!([facts, thresholds]).to_string().as_bytes());
+        self.fingerprint = blake3_hex(json!([facts, thresholds, self.since]).to_string().as_bytes());
         KeyRing(Arc::new(self))
     }
 }

@@ -8,6 +8,7 @@ use super::document::{Document, signature_of};
 use super::keys::{KeyRing, TrustedKey};
 use super::pattern::Pattern;
 use super::reason::Reason;
+use super::standing::Validity;
 use super::verify::{Refusal, authorized, trusted, usable};
 use super::words::{list, quoted};
 
@@ -59,6 +60,37 @@ impl Enough {
     }
 }
 
+/// Who has signed a document beside its own key, whether or not a threshold asks for it.
+#[derive(Default)]
+pub(super) struct CoSigned {
+    /// During which time that is enough.
+    pub(super) enough: Enough,
+    /// When each of these keys counts. Their signatures are right, and no two are by one key.
+    pub(super) validity: Vec<Validity>,
+    /// Where their signatures stand in `co_signatures`.
+    pub(super) places: Vec<usize>,
+}
+
+impl CoSigned {
+    /// The document without what anybody can write into it and no signature covers: co-signatures but for those of these keys,
+    /// and `signing_public_key`. None if there is nothing of that.
+    pub(super) fn without_unsigned(&self, mut document: Value) -> Option<Box<str>> {
+        let members = document.as_object_mut()?;
+        let mut changed = members.shift_remove("signing_public_key").is_some();
+        if let Some(Value::Array(entries)) = members.get_mut("co_signatures") {
+            let before = entries.len();
+            let mut place = 0..;
+            entries.retain(|_| place.next().is_some_and(|place| self.places.contains(&place)));
+            changed |= entries.len() != before;
+            if entries.is_empty() {
+                members.shift_remove("co_signatures");
+                changed = true;
+            }
+        }
+        changed.then(|| document.to_string().into())
+    }
+}
+
 /// Who signed beside the document's own key.
 struct CoSigners<'k> {
     workspace: &'k str,
@@ -67,12 +99,14 @@ struct CoSigners<'k> {
     ring: &'k KeyRing,
     /// Other trusted keys, each of which made its signature. Whether it counts now is a question of the time alone.
     keys: Vec<&'k TrustedKey>,
+    /// Where the signatures of these keys stand.
+    places: Vec<usize>,
     /// The signatures that do not count now, each with the reason.
     left_out: Vec<String>,
 }
 
-/// Asks whether as many keys have signed as the workspace's threshold wants. `own` has: it is the key of
-/// `document_signature`, which was verified.
+/// Finds out who has co-signed, and asks whether as many keys have signed as the workspace's threshold wants. `own` has: it is
+/// the key of `document_signature`, which was verified.
 ///
 /// # Errors
 /// [`Reason::ThresholdNotMet`].
@@ -82,48 +116,60 @@ pub(super) fn met(
     own: &TrustedKey,
     ring: &KeyRing,
     now: Timestamp,
-) -> Result<Enough, Refusal> {
+) -> Result<CoSigned, Refusal> {
     let workspace = document.workspace_id();
-    let Some(threshold) = ring.threshold(workspace) else { return Ok(Enough::default()) };
-    let needed = match &threshold.signatures {
-        Ok(signatures) => *signatures as usize,
-        Err(why) => {
-            let name = quoted(&threshold.name);
-            let message =
-                format!("nobody can say how many signatures {workspace} needs: the SigningThreshold {name}: {why}");
-            return Err(Refusal::new(Reason::ThresholdNotMet, message));
-        }
-    };
-    if needed <= 1 {
-        return Ok(Enough::default());
+    let mut signers = CoSigners { workspace, own, ring, keys: Vec::new(), places: Vec::new(), left_out: Vec::new() };
+    if document.value().get("co_signatures").is_some() {
+        signers.judge(document, &members.document_signature_input(), now);
     }
-    let mut signers = CoSigners { workspace, own, ring, keys: Vec::new(), left_out: Vec::new() };
-    signers.judge(document, &members.document_signature_input(), now);
-    if signers.count(now) < needed {
-        let begins = signers.keys.iter().filter_map(|key| key.not_before);
-        let retry_at = begins.filter(|begin| *begin > now && signers.count(*begin) >= needed).min();
-        let message = signers.too_few(threshold, now);
-        return Err(Refusal { retry_at, ..Refusal::new(Reason::ThresholdNotMet, message) });
-    }
-    let ends = signers.keys.iter().filter_map(|key| key.not_after);
-    let mut begins: Vec<_> = signers.keys.iter().filter(|key| key.counts_at(now)).map(|key| key.not_before).collect();
-    begins.sort_unstable();
-    Ok(Enough {
-        // the own key is one of those that are needed
-        from: begins.get(needed - 2).copied().flatten(),
-        until: ends.filter(|end| *end > now && signers.count(*end) < needed).min(),
-    })
+    let enough = signers.enough(now)?;
+    let validity = signers.keys.iter().map(|key| (key.not_before, key.not_after)).collect();
+    Ok(CoSigned { enough, validity, places: signers.places })
 }
 
 impl<'k> CoSigners<'k> {
+    /// During which time there are as many as the workspace's threshold wants.
+    fn enough(&self, now: Timestamp) -> Result<Enough, Refusal> {
+        let workspace = self.workspace;
+        let Some(threshold) = self.ring.threshold(workspace) else { return Ok(Enough::default()) };
+        let needed = match &threshold.signatures {
+            Ok(signatures) => *signatures as usize,
+            Err(why) => {
+                let name = quoted(&threshold.name);
+                let message =
+                    format!("nobody can say how many signatures {workspace} needs: the SigningThreshold {name}: {why}");
+                return Err(Refusal::new(Reason::ThresholdNotMet, message));
+            }
+        };
+        if needed <= 1 {
+            return Ok(Enough::default());
+        }
+        if self.count(now) < needed {
+            let begins = self.keys.iter().filter_map(|key| key.not_before);
+            let retry_at = begins.filter(|begin| *begin > now && self.count(*begin) >= needed).min();
+            let message = self.too_few(threshold, now);
+            return Err(Refusal { retry_at, ..Refusal::new(Reason::ThresholdNotMet, message) });
+        }
+        let ends = self.keys.iter().filter_map(|key| key.not_after);
+        let mut begins: Vec<_> = self.keys.iter().filter(|key| key.counts_at(now)).map(|key| key.not_before).collect();
+        begins.sort_unstable();
+        Ok(Enough {
+            // the own key is one of those that are needed
+            from: begins.get(needed - 2).copied().flatten(),
+            until: ends.filter(|end| *end > now && self.count(*end) < needed).min(),
+        })
+    }
+
     /// Takes the co-signatures one by one; they were made over `message`.
     fn judge(&mut self, document: &Document, message: &[u8], now: Timestamp) {
-        for entry in document.value().get("co_signatures").and_then(Value::as_array).into_iter().flatten() {
+        let entries = document.value().get("co_signatures").and_then(Value::as_array);
+        for (place, entry) in entries.into_iter().flatten().enumerate() {
             // parsing has seen to it that it is there
             let key_id = entry.get("signing_key_id").and_then(Value::as_str).unwrap_or_default();
             let judged = self.signer(key_id, signature_of(entry, "document_signature"), message);
             let counts = judged.and_then(|key| {
                 self.keys.push(key);
+                self.places.push(place);
                 usable(key, now).map_err(|refusal| refusal.reason.as_str())
             });
             if let Err(why_not) = counts {

@@ -4,11 +4,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::canonical::{Members, signature_input};
-use super::document::{Document, Fault, Header, Status, signature_of};
+use super::document::{Document, Fault, Header, Status, parse_time, signature_of};
 use super::keys::{KeyRing, PublicKey, TrustedKey};
 use super::pattern::Pattern;
 use super::reason::Reason;
 use super::rules::Rules;
+use super::standing::{Standing, Validity};
 use super::threshold::{self, Enough};
 use super::version::Version;
 use super::words::{list, quoted};
@@ -110,9 +111,15 @@ impl Check {
 pub struct VerifiedPolicy {
     header: Header,
     document_json: Box<str>,
+    /// The same without what no trusted key signed, where that is something else.
+    stored: Option<Box<str>>,
     digest: Box<str>,
     public_key: PublicKey,
     window: Window,
+    /// The keys that have co-signed.
+    co_signers: Box<[Validity]>,
+    signed_at: Option<Timestamp>,
+    key_since: Option<Timestamp>,
     rules: Rules,
 }
 
@@ -160,7 +167,8 @@ pub fn verify(document: Document, keys: &KeyRing, now: Timestamp) -> Result<Veri
     usable(key, now)?;
     let members = Members::of(document.value());
     signed(&document, &members, key)?;
-    let enough = threshold::met(&document, &members, key, keys, now)?;
+    let co_signed = threshold::met(&document, &members, key, keys, now)?;
+    let enough = co_signed.enough;
     let (not_before, not_after) = (key.not_before, key.not_after);
     let window = Window { not_before, not_after, enough, expires_at: document.expires_at() };
     if window.policy_holds(now).is_err() {
@@ -170,9 +178,25 @@ pub fn verify(document: Document, keys: &KeyRing, now: Timestamp) -> Result<Veri
     }
     let digest = members.digest().into();
     let public_key = key.public_key.clone();
+    let signed_at = document.text("updated_at").and_then(parse_time);
+    let key_since = keys.since(&key.key_id);
     let (value, header) = document.into_parts();
     let rules = Rules::compile(&value["content"]);
-    Ok(VerifiedPolicy { header, document_json: value.to_string().into(), digest, public_key, window, rules })
+    let document_json = value.to_string().into();
+    let stored = co_signed.without_unsigned(value);
+    let co_signers = co_signed.validity.into();
+    Ok(VerifiedPolicy {
+        header,
+        document_json,
+        stored,
+        digest,
+        public_key,
+        window,
+        co_signers,
+        signed_at,
+        key_since,
+        rules,
+    })
 }
 
 /// Whether a key may sign for a workspace.
@@ -315,6 +339,40 @@ impl VerifiedPolicy {
     #[must_use]
     pub fn document_json(&self) -> &str {
         &self.document_json
+    }
+
+    /// Whether something is in the document that no trusted key signed.
+    #[must_use]
+    pub fn has_unsigned(&self) -> bool {
+        self.stored.is_some()
+    }
+
+    /// The policy without what no trusted key signed, as it is to be stored: co-signatures count that a trusted key made which
+    /// is not revoked, whether or not its time has come, or is over.
+    #[must_use]
+    pub fn without_unsigned(mut self) -> VerifiedPolicy {
+        if let Some(stored) = self.stored.take() {
+            self.document_json = stored;
+        }
+        self
+    }
+
+    /// The document that [`VerifiedPolicy::without_unsigned`] leaves, as compact JSON.
+    #[must_use]
+    pub fn stored_json(&self) -> &str {
+        self.stored.as_ref().unwrap_or(&self.document_json)
+    }
+
+    /// What speaks for this copy against another one of the same version and digest.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let own = (self.window.not_before, self.window.not_after);
+        Standing {
+            holds: (self.holds_from(), self.holds_until()),
+            signers: std::iter::once(own).chain(self.co_signers.iter().copied()).collect(),
+            signed_at: self.signed_at,
+            key_since: self.key_since,
+        }
     }
 
     /// `expires_at`

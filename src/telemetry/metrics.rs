@@ -116,9 +116,9 @@ impl Metrics {
             panics: counters(
                 &registry,
                 "sekuire_panics_total",
-                "Requests that were answered with an internal error because of a fault of this program.",
+                "Requests that were answered with an internal error, and documents that were refused, because of a fault of this program.",
                 "server",
-                &["webhook", "read API", "receiver", "metrics"],
+                &["webhook", "read API", "receiver", "metrics", "documents"],
             ),
             trace_failures: counter(
                 "sekuire_trace_export_failures_total",
@@ -183,7 +183,7 @@ impl Metrics {
         self.watch_failures.with_label_values(&[resource]).inc();
     }
 
-    /// A request was answered with a 500 because of a panic.
+    /// A request was answered with a 500, or a document refused, because of a panic.
     pub fn panicked(&self, server: &'static str) {
         self.panics.with_label_values(&[server]).inc();
     }

@@ -162,3 +162,37 @@ fn what_cannot_be_found_out_ends_with_3_and_wrong_usage_with_2() {
         assert_eq!((ended.code, ended.err.contains(said)), (code, true), "{arguments:?}: {}", ended.err);
     }
 }
+
+#[test]
+fn an_agent_that_serde_json_would_read_out_of_a_text_is_read_as_what_it_says() {
+    let desk = desk();
+    let spec = r#"{"model": {"provider": "p", "name": "claude"}}"#;
+    let token = "$serde_json::private::RawValue";
+    let of = |spec: Value| serde_json::json!({"apiVersion": "sekuire.ai/v1alpha1", "kind": "Agent", "metadata": {"name": "a"}, "spec": spec});
+    let whole = of(serde_json::from_str(spec).unwrap()).to_string();
+    let mut nested = spec.to_owned();
+    for _ in 0..10 {
+        nested = serde_json::json!({token: nested}).to_string();
+    }
+    // each of them would comply; as JSON and as YAML, in a list, and beside the good one
+    let attempts = [
+        format!(
+            "{{\"apiVersion\":\"sekuire.ai/v1alpha1\",\"kind\":\"Agent\",\"metadata\":{{\"name\":\"a\"}},\"spec\":{}}}",
+            serde_json::json!({token: spec})
+        ),
+        format!(
+            "{{\"apiVersion\":\"sekuire.ai/v1alpha1\",\"kind\":\"Agent\",\"metadata\":{{\"name\":\"a\"}},\"spec\":{nested}}}"
+        ),
+        format!("apiVersion: sekuire.ai/v1alpha1\nkind: Agent\nmetadata: {{name: a}}\nspec:\n  {token}: '{spec}'\n"),
+        format!(
+            "apiVersion: sekuire.ai/v1alpha1\nkind: Agent\nmetadata: {{name: a}}\nspec:\n  model:\n    {token}: '{{\"provider\":\"p\",\"name\":\"claude\"}}'\n"
+        ),
+        serde_json::json!({token: whole}).to_string(),
+    ];
+    for attempt in attempts {
+        desk.write("a.yaml", &attempt);
+        let ended = desk.run(&["agent", "check", "a.yaml", "--policy", "p.json", "--trust", "keys"]);
+        assert_ne!(ended.code, 0, "{attempt}: {}{}", ended.out, ended.err);
+        assert!(!ended.out.contains('✓') && !ended.err.contains("panicked"), "{attempt}: {}{}", ended.out, ended.err);
+    }
+}

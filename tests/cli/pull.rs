@@ -443,3 +443,105 @@ fn wrong_usage_and_missing_keys_are_said_before_anything_is_asked() {
     }
     assert!(server.requests.try_recv().is_err());
 }
+
+/// A signed document with this version and these more members.
+fn version(desk: &Desk, version: &str, more: Value) -> Value {
+    let mut document: Value = serde_json::from_str(JSON).unwrap();
+    document["version"] = version.into();
+    for (name, value) in more.as_object().unwrap() {
+        document[name] = value.clone();
+    }
+    desk.write("version.json", &document.to_string());
+    assert_eq!(desk.sign(&["version.json"]).code, 0);
+    serde_json::from_str(&desk.read("version.json")).unwrap()
+}
+
+#[tokio::test]
+async fn a_file_that_holds_a_later_version_is_not_replaced_by_an_older_one_whoever_serves_it() {
+    let desk = Desk::new();
+    let (one, two, other) =
+        (version(&desk, "1", json!({})), version(&desk, "2", json!({})), version(&desk, "2", json!({"content": {}})));
+    let repo = GitRepo::new().await;
+    repo.commit_files("old", [("policies/p.json", one.to_string())]).await;
+    let folder = repo.origin().display().to_string();
+    std::fs::create_dir(desk.path("folder")).unwrap();
+    for (served, code, words) in [
+        (&one, 1, "is version 1 of ws_a, and the file holds version 2"),
+        (&other, 1, "is version 2 of ws_a with other content"),
+        (&two, 0, ""),
+    ] {
+        let url = Server::new(ok(&served.to_string())).url();
+        let mut sources = vec![["--backend", &url]];
+        if *served == one {
+            sources.push(["--repo", &folder]);
+        }
+        for source in sources {
+            for (name, text) in [
+                ("p.json", format!("{two:#}\n")),
+                ("compact.json", two.to_string()),
+                ("p.yaml", serde_yaml::to_string(&two).unwrap()),
+                ("p.yml", two.to_string()),
+            ] {
+                let real = format!("folder/{name}");
+                let link = format!("link-{name}");
+                let _ = std::fs::remove_file(desk.path(&link));
+                symlink(&real, desk.path(&link)).unwrap();
+                let absolute = desk.path(&real).display().to_string();
+                for out in [&*real, &format!("./folder/../{real}"), &link, &absolute] {
+                    desk.write(&real, &text);
+                    let ended = pull(&desk, &[&source[..], &["--out", out]].concat());
+                    assert_eq!(ended.code, code, "{source:?} {out}: {}", ended.err);
+                    assert!(ended.err.contains(words), "{source:?} {out}: {}", ended.err);
+                    if code == 1 {
+                        assert!(
+                            ended.err.contains("--allow-lower") && ended.err.contains("nothing was written"),
+                            "{}",
+                            ended.err
+                        );
+                        assert_eq!(desk.read(&real), text, "{out}");
+                    }
+                }
+            }
+            // whoever means it says so
+            desk.write("p.json", &two.to_string());
+            let ended = pull(&desk, &[&source[..], &["--out", "p.json", "--allow-lower"]].concat());
+            assert_eq!(ended.code, 0, "{}", ended.err);
+            assert_eq!(serde_json::from_str::<Value>(&desk.read("p.json")).unwrap(), *served);
+        }
+    }
+    let usage = pull(&desk, &["--repo", &folder, "--allow-lower"]);
+    assert_eq!(usage.code, 2, "{}", usage.err);
+}
+
+#[test]
+fn a_file_that_holds_a_better_copy_of_the_version_stays_and_what_is_no_verified_version_is_replaced() {
+    let desk = Desk::new();
+    let one = version(&desk, "1", json!({}));
+    let url = Server::new(ok(&one.to_string())).url();
+    // signed later, by the same key
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let later = version(&desk, "1", json!({}));
+    assert_ne!(one["updated_at"], later["updated_at"]);
+    desk.write("p.json", &later.to_string());
+    let ended = pull(&desk, &["--backend", &url, "--out", "p.json"]);
+    assert_eq!((ended.code, desk.read("p.json")), (0, later.to_string()), "{}", ended.err);
+    assert!(ended.err.contains("was left as it was"), "{}", ended.err);
+    // what is past its time was a version too
+    let end = jiff::Timestamp::now() + std::time::Duration::from_secs(3);
+    let expired = version(&desk, "7", json!({"expires_at": end.to_string()}));
+    desk.write("p.json", &expired.to_string());
+    while jiff::Timestamp::now() <= end {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!(pull(&desk, &["--backend", &url, "--out", "p.json"]).code, 1);
+    // what nobody signed, what is for another workspace, and what is none at all
+    let mut forged = version(&desk, "8", json!({}));
+    forged["version"] = "9".into();
+    let elsewhere = version(&desk, "9", json!({"workspace_id": "ws_b"}));
+    for text in [forged.to_string(), elsewhere.to_string(), "{".to_owned(), String::new(), "x".repeat(300 << 10)] {
+        desk.write("p.json", &text);
+        let ended = pull(&desk, &["--backend", &url, "--out", "p.json"]);
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        assert_eq!(serde_json::from_str::<Value>(&desk.read("p.json")).unwrap(), one);
+    }
+}

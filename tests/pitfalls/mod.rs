@@ -9,7 +9,9 @@
 //! | force-push | `replay::force_push_…` | a branch may only descend; the way out is an administrator's word, in `reconcile::overrides` |
 //! | freeze | `replay::freeze_…` | `expires_at` ends by the clock alone; `Stale` tells of the silence |
 //! | traversal and symbolic links | `parsing::traversal_and_symlinks_…` | the object database is read, regular files below the path alone |
-//! | YAML bombs and huge files | `parsing::yaml_bombs_and_huge_files_…` | bounds on bytes, depth and files; no anchors, aliases, tags or merge keys |
+//! | YAML bombs and huge files | `parsing::yaml_bombs_and_huge_files_are_refused_…` | bounds on bytes, depth and files; no anchors, aliases, tags or merge keys |
+//! | too much to verify | `budget::thousands_of_costly_documents_…` | each look has a budget, the next one goes on, what is small and known comes first |
+//! | a parser with rules of its own | `budget::no_value_…`, `reconcile::copies` | values from outside are read by one visitor |
 //! | duplicate keys | `parsing::duplicate_keys_…` | refused in JSON and YAML, also where escapes hide them |
 //! | the signature is stripped | `signatures::signature_stripped_…` | both signatures have to be there; there is no setting without |
 //! | a key comes with the bundle | `signatures::key_from_bundle_…` | `SigningKey` objects are the only keys |
@@ -33,6 +35,7 @@
 //! (beside the code).
 
 mod agents;
+mod budget;
 mod cluster;
 mod network;
 mod parsing;

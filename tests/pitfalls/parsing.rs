@@ -109,7 +109,7 @@ async fn run_in(target: &Target, program: &str, arguments: &[&str]) {
 }
 
 #[tokio::test]
-async fn yaml_bombs_and_huge_files_cost_their_own_refusal_and_nothing_else() {
+async fn yaml_bombs_and_huge_files_are_refused_each_for_itself_and_change_nothing() {
     let target = Target::new().await;
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..30 {

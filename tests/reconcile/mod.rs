@@ -3,6 +3,7 @@
 pub(crate) mod access;
 mod bad_input;
 pub(crate) mod commit_signatures;
+mod copies;
 mod forge;
 mod lifecycle;
 mod overrides;

@@ -1,7 +1,7 @@
 //! The receiver of the real controller. Repositories have an interval of an hour: what is looked at, a hook has asked for.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use http::{Request, StatusCode};
@@ -251,6 +251,7 @@ async fn a_secret_that_is_rotated_counts_at_once_and_one_that_is_missing_is_told
     })
     .await;
     println!("rotated after {} ms", start.elapsed().as_millis());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_eq!(team.hook_unproven(&bearer("old-token-of-it"), "").await.status, StatusCode::UNAUTHORIZED);
 
     team.set_token("new-token-of-it\n").await;
@@ -398,6 +399,86 @@ async fn many_genuine_hooks_are_few_looks_and_the_last_one_is_not_lost() {
     assert!(statuses.iter().all(|status| expected.contains(status)), "{statuses:?}");
     assert!(statuses.contains(&StatusCode::ACCEPTED), "{statuses:?}");
     assert!(slowed > 0 && (1..=4 + seconds).contains(&tokens.len()), "{slowed} slowed down, {tokens:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_the_same_and_takes_the_same_time_whatever_was_wrong() {
+    let (_alone, team) = (FLOOD.lock().await, team("generic", "token-of-a-sender").await);
+    let plain = Tenant::with_files(async |team: &Tenant| {
+        team.commit(&[("a.json", &team.active("a", "1", "x"))]).await;
+    })
+    .await;
+    let bearer = |token: &str| vec![("Authorization", format!("Bearer {token}"))];
+    let cases: [(&str, &str, Headers); 6] = [
+        ("there is no such repository", "nobody", bearer("token-of-a-sender")),
+        ("it has no receiver", &plain.name, bearer("token-of-a-sender")),
+        ("nothing proves it", &team.name, Vec::new()),
+        ("another token", &team.name, bearer("xoken-of-a-sender")),
+        ("all but the last letter", &team.name, bearer("token-of-a-sendex")),
+        ("a long token", &team.name, bearer(&"token-of-a-sender".repeat(50))),
+    ];
+    let mut connection = team.connect_receiver().await;
+    let mut times: Vec<Vec<Duration>> = vec![Vec::new(); cases.len()];
+    let mut answers = BTreeSet::new();
+    // in turn, so that all meet the same load; few enough that none is put off
+    for _ in 0..15 {
+        for (case, (what, name, headers)) in cases.iter().enumerate() {
+            let start = Instant::now();
+            let reply = send(&mut connection, name, headers, PUSH).await;
+            times[case].push(start.elapsed());
+            if reply.status == StatusCode::TOO_MANY_REQUESTS {
+                times[case].pop();
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+            assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{what}");
+            if reply.headers.contains_key("connection") {
+                connection = team.connect_receiver().await;
+            }
+            answers.insert(reply.text());
+        }
+    }
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    let medians: Vec<Duration> = times
+        .iter_mut()
+        .map(|times| {
+            times.sort();
+            times[times.len() / 2]
+        })
+        .collect();
+    let (fastest, slowest) = (medians.iter().min().unwrap(), medians.iter().max().unwrap());
+    println!("medians {medians:?}");
+    assert!(*slowest < *fastest * 2 + Duration::from_millis(2), "{medians:?}");
+}
+
+#[tokio::test]
+async fn each_of_several_replicas_asks_for_one_look_a_second_and_not_for_more() {
+    let (_alone, team) = (FLOOD.lock().await, team("generic", "token-of-a-sender").await);
+    let second = ControllerOptions::new("hooked-too").receiver().start(team.cluster).await;
+    let bearer = vec![("Authorization", "Bearer token-of-a-sender".to_owned())];
+    let mut connections =
+        [connect(&team, &team.controller.receiver_url()).await, connect(&team, &second.receiver_url()).await];
+    eventually("the second knows the receiver", async || {
+        let reply = send(&mut connect(&team, &second.receiver_url()).await, &team.name, &bearer, PUSH).await;
+        if reply.status == StatusCode::ACCEPTED { Ok(()) } else { Err(reply.text()) }
+    })
+    .await;
+    let (start, mut tokens) = (Instant::now(), BTreeSet::new());
+    while start.elapsed() < Duration::from_secs(8) {
+        for (place, connection) in connections.iter_mut().enumerate() {
+            let reply = send(connection, &team.name, &bearer, PUSH).await;
+            if reply.headers.contains_key("connection") {
+                let url = if place == 0 { team.controller.receiver_url() } else { second.receiver_url() };
+                *connection = connect(&team, &url).await;
+            }
+        }
+        tokens.extend(team.requested().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let seconds = start.elapsed().as_secs() as usize;
+    println!("{} looks in {seconds} s, by two replicas", tokens.len());
+    // three at once at first, then one a second, each
+    assert!((2..=2 * (4 + seconds)).contains(&tokens.len()), "{tokens:?}");
 }
 
 #[tokio::test]

@@ -2,15 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use kube::api::{Patch, PatchParams};
 use sekuire_policy::api::conditions;
 use serde_json::json;
 use tokio::process::Command;
 
+use super::read_api::read;
 use super::tenant::{Tenant, eventually};
 use crate::cluster::command::run;
 use crate::cluster::controller::sekuire;
-use crate::cluster::{Signer, User};
+use crate::cluster::{Controller, ControllerOptions, Signer, User};
 
 const AGAIN: [&str; 3] = ["a", "b", "c"];
 const LEFT: [&str; 3] = ["d", "e", "f"];
@@ -54,10 +56,25 @@ async fn a_rotation_loses_nothing_but_what_the_revoked_key_signed() {
         assert_eq!(team.try_agent(namespace, "calculator").await, Ok(()));
     }
     // 4. the old key is revoked, which counts without a look at the repository
-    team.watch_repository(json!({"interval": "1h"})).await;
+    team.quiet().await;
+    let mut followers = Vec::new();
+    for identity in ["rotated-b", "rotated-c"] {
+        followers.push(ControllerOptions::new(identity).api().start(team.cluster).await);
+    }
+    for follower in &followers {
+        for id in AGAIN.iter().chain(&LEFT) {
+            assert_eq!(read(&team, follower, &team.workspace(id)).await.status, StatusCode::OK);
+        }
+    }
+    let start = Instant::now();
     let revoked = json!({"spec": {"revoked": {"reason": "rotated"}}});
     team.keys().patch(&team.name, &PatchParams::default(), &Patch::Merge(&revoked)).await.unwrap();
-    withdrawn_in_time(&team, again, left).await;
+    let everywhere = async {
+        for follower in &followers {
+            withdrawn_at(&team, follower, start).await;
+        }
+    };
+    tokio::join!(withdrawn_in_time(&team, again, left), everywhere);
     for id in LEFT {
         team.condition(id, "Enforced", "False", "KeyRevoked").await;
     }
@@ -76,6 +93,20 @@ async fn sign_again(team: &Tenant, new: &Signer) {
     rotate.args(AGAIN.map(|id| format!("policies/{id}.json"))).current_dir(team.repo.work());
     let said = run(rotate, b"").await.ok();
     assert_eq!(said.matches("signed again policies/").count(), AGAIN.len(), "{said}");
+}
+
+/// Watches until a replica serves nothing any more that the revoked key signed, and all else as before. What it serves is what it
+/// admits agents by.
+async fn withdrawn_at(team: &Tenant, replica: &Controller, start: Instant) {
+    for id in LEFT {
+        while read(team, replica, &team.workspace(id)).await.status != StatusCode::NOT_FOUND {
+            assert!(start.elapsed() < Duration::from_secs(2), "{id} at {}: {:?}", replica.identity(), start.elapsed());
+        }
+    }
+    println!("withdrawn {:?} after the old key was revoked, at {}", start.elapsed(), replica.identity());
+    for id in AGAIN {
+        assert_eq!(read(team, replica, &team.workspace(id)).await.status, StatusCode::OK, "{id}");
+    }
 }
 
 /// Watches until nobody is admitted any more by what the revoked key signed, while all else stays enforced.

@@ -113,6 +113,14 @@ impl Tenant {
         self.apply(&repository).await;
     }
 
+    /// Has the repository looked at once an hour, and waits until the look is over that this change asks for: from then on
+    /// nothing but what the test does has anything judged again.
+    pub(crate) async fn quiet(&self) {
+        self.watch_repository(json!({"interval": "1h"})).await;
+        let generation = self.repositories().get(&self.name).await.unwrap().metadata.generation;
+        self.repository("looked at", |status| status.observed_generation == generation).await;
+    }
+
     /// Server-side apply of any object of our group or the core.
     pub(crate) async fn apply(&self, object: &Value) {
         self.try_apply(object).await.unwrap();

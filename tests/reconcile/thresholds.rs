@@ -23,7 +23,7 @@ impl Tenant {
     }
 
     /// Another key of the team, trusted under the object name `NAME-suffix`.
-    async fn colleague(&self, number: u16, suffix: &str) -> Signer {
+    pub(super) async fn colleague(&self, number: u16, suffix: &str) -> Signer {
         let signer = Signer::new(number);
         self.apply(&signer.manifest(&self.object(suffix), &[&format!("{}_*", self.name)])).await;
         signer

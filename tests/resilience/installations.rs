@@ -82,6 +82,7 @@ async fn of_two_installations_in_one_cluster_the_second_stands_aside_and_says_so
     commit(&site, "4").await;
     enforced(&site, "4").await;
     assert_eq!(history.faults(), Vec::<String>::new());
+    assert_eq!(history.gaps(), 0, "all writes were seen");
 
     // a configuration that leads to a namespace in which nobody is alive is put back
     let lie = r#"{"metadata":{"annotations":{"sekuire.ai/namespace":"nobody-system"}},"webhooks":[]}"#;

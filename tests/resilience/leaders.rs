@@ -128,6 +128,7 @@ async fn a_leader_that_was_paused_and_deposed_writes_nothing_wrong_when_it_wakes
     commit(&site, "5").await;
     enforced(&site, "5").await;
     assert_eq!(history.faults(), Vec::<String>::new());
+    assert_eq!(history.gaps(), 0, "all writes were seen");
     drop((a, b));
 }
 

@@ -110,6 +110,20 @@ impl Site {
         at_version(&policy, &ledger, version)
     }
 
+    /// Waits until object and mark of a workspace are at this version, whatever else is said of it.
+    pub(crate) async fn enforced_marked(&self, name: &str, version: &str) {
+        until(&format!("{name} is marked at {version}"), async || {
+            let policy = self.policies().get_opt(name).await.map_err(|e| e.to_string())?.ok_or("no object")?;
+            let ledger = self.ledgers().get_opt(name).await.map_err(|e| e.to_string())?.ok_or("no ledger")?;
+            let conditions = policy.status.clone().unwrap_or_default().conditions;
+            let enforced = conditions::find(&conditions, "Enforced")
+                .is_some_and(|found| found.status == "True" && found.observed_generation == policy.metadata.generation);
+            let there = (policy.spec.document["version"].as_str(), ledger.spec.version.to_string());
+            if enforced && there == (Some(version), version.to_owned()) { Ok(()) } else { Err(format!("{there:?}")) }
+        })
+        .await;
+    }
+
     /// The holder of the controllers' Lease, and when it took and renewed it.
     pub(crate) async fn lease(&self) -> (Option<String>, Option<jiff::Timestamp>, Option<jiff::Timestamp>) {
         self.lease_in(NAMESPACE).await
@@ -281,11 +295,14 @@ impl Random {
 #[derive(Default)]
 struct Recorded {
     writes: usize,
+    /// How often a watch broke off: what was written until the next one had begun was not seen.
+    gaps: usize,
     versions: BTreeMap<String, Version>,
     faults: Vec<String>,
 }
 
-/// Watches all policies and ledgers: counts their writes, and notes every version that went down.
+/// Watches all policies and ledgers: counts their writes, and notes every version that went down, or is none. Where a watch
+/// broke off ([`History::gaps`]), only what had come of it is seen.
 pub(crate) struct History {
     recorded: Arc<Mutex<Recorded>>,
     tasks: [JoinHandle<()>; 2],
@@ -303,6 +320,11 @@ impl History {
 
     pub(crate) fn writes(&self) -> usize {
         self.recorded.lock().unwrap().writes
+    }
+
+    /// How often it did not see all.
+    pub(crate) fn gaps(&self) -> usize {
+        self.recorded.lock().unwrap().gaps
     }
 
     pub(crate) fn faults(&self) -> Vec<String> {
@@ -331,6 +353,7 @@ where
                 Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => object,
                 Ok(_) => continue,
                 Err(_) => {
+                    recorded.lock().unwrap().gaps += 1;
                     // a runtime that ends answers at once, for ever, and waits for this task
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
@@ -339,7 +362,10 @@ where
             let name = format!("{}/{}", K::plural(&()), object.name_any());
             let mut recorded = recorded.lock().unwrap();
             recorded.writes += 1;
-            let Some(now) = version(&object) else { continue };
+            let Some(now) = version(&object) else {
+                recorded.faults.push(format!("{name} has no version that can be read"));
+                continue;
+            };
             if let Some(before) = recorded.versions.insert(name.clone(), now).filter(|before| *before > now) {
                 recorded.faults.push(format!("{name} went from {before} to {now}"));
             }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Agents, NamedAgent};
+use crate::api::Plain;
 use crate::cli::files;
 use crate::policy::agent::{Approval, ApprovalMode, Compliance, Identity, Model, Tool};
 use crate::policy::{AgentSpec, identity};
@@ -119,7 +120,7 @@ impl Parts {
         let folder = file.parent().unwrap_or(Path::new(""));
         let prompt = files::read_text(&inside(folder, &self.prompt)?, MAX_BYTES)?;
         let path = inside(folder, &self.tools)?;
-        let tools: Value = serde_json::from_str(&files::read_text(&path, MAX_BYTES)?)
+        let Plain(tools) = serde_json::from_str(&files::read_text(&path, MAX_BYTES)?)
             .with_context(|| format!("{} is not JSON", files::name(&path)))?;
         let (prompt_hash, tools_hash) = (identity::prompt_hash(&prompt), identity::tools_hash(&tools)?);
         let sekuire_id = identity::sekuire_id(&self.model.name, &prompt_hash, &tools_hash);

@@ -18,7 +18,11 @@ use crate::git::one_line;
 use crate::policy::{Document, Format, KeyRing, Status, VerifiedPolicy, is_id, verify};
 
 mod backend;
+mod present;
 mod repository;
+
+/// What a server tells its readers of the key.
+const PUBLIC_KEY: &str = "signing_public_key";
 
 /// Download the policy that is in force in a workspace, verify it, and only then write it.
 ///
@@ -32,15 +36,24 @@ mod repository;
   sekuire policy pull --workspace ws_payments --repo ../policies --trust keys/ > policy.json
 
 What is written is the document itself, member for member as it was signed: as JSON, or as YAML by the name of --out. A
-file is written whole or not at all. Exit code 1: the workspace has no policy in force, or what was downloaded does not
-verify, is not active, or is for another workspace.")]
+file is written whole or not at all. Whoever answers may have kept an older version: a file that holds a verified version
+of the workspace is not replaced by a lower one, nor by a copy of the same one that holds less long or that fewer keys
+have signed.
+
+Exit code 1: the workspace has no policy in force, or what was downloaded does not verify, is not active, is for another
+workspace, or is older than what the file holds.")]
 pub(in crate::cli) struct Pull {
     /// Id of the workspace.
     #[arg(long, value_name = "ID")]
     workspace: String,
-    /// File to write: *.json, *.yaml or *.yml; one that is there is replaced. Default: standard output, as JSON.
+    /// File to write: *.json, *.yaml or *.yml; one that is there is replaced, unless it holds a later version. Default:
+    /// standard output, as JSON.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Replace the file also where it holds a higher version of the workspace's policy, or the same version with other
+    /// content, that a trusted key signed.
+    #[arg(long, requires = "out")]
+    allow_lower: bool,
     /// How long a backend may take to answer, or a repository to be fetched. Default: 20, or 60.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: Option<u64>,
@@ -92,6 +105,15 @@ impl Pull {
             _ => format!("{document:#}\n"),
         };
         let Some(out) = &self.out else { return Ok(emit(&text)?) };
+        let there = if self.allow_lower { None } else { present::policy(out, &self.workspace, &keys, now)? };
+        if let Some(there) = there
+            && present::stays(&there, &policy, &from, now)?
+        {
+            let kept =
+                "holds this version already, in a copy that holds longer or has more signatures; it was left as it was";
+            note(&format!("{} {kept}", files::name(out)));
+            return Ok(());
+        }
         files::write(out, text.as_bytes())?;
         let (id, version, workspace) = (policy.policy_id(), policy.version(), policy.workspace_id());
         let commit = found.commit.map(|commit| format!(", in commit {commit}")).unwrap_or_default();
@@ -123,18 +145,26 @@ impl Pull {
         let refused = |why: String| Failure::Refused(format!("the document from {from} is refused: {why}"));
         let document =
             Document::parse(&found.bytes, found.format).map_err(|fault| refused(format!("Malformed: {fault}")))?;
-        let mut value = document.value().clone();
+        let place = document.value().as_object().and_then(|it| it.keys().position(|name| name == PUBLIC_KEY));
         let policy = verify(document, keys, now)
-            .map_err(|refusal| refused(format!("{}: {}", refusal.reason, refusal.message)))?;
+            .map_err(|refusal| refused(format!("{}: {}", refusal.reason, refusal.message)))?
+            .without_unsigned();
         let (workspace, version) = (policy.workspace_id(), policy.version());
         if workspace != self.workspace {
             return Err(refused(format!("it is for the workspace {workspace}, not for {}", self.workspace)));
         }
         match policy.status() {
             Status::Active => {
+                let document = Document::parse(policy.document_json().as_bytes(), Format::Json)
+                    .map_err(|fault| refused(format!("Malformed: {fault}")))?;
+                let mut value = document.value().clone();
                 // no signature covers it: whoever sent it may have put another key there
-                if let Some(key) = value.get_mut("signing_public_key") {
-                    *key = policy.public_key().to_hex().into();
+                if let (Some(place), Some(members)) = (place, value.as_object_mut()) {
+                    members.shift_insert(
+                        place.min(members.len()),
+                        PUBLIC_KEY.to_owned(),
+                        policy.public_key().to_hex().into(),
+                    );
                 }
                 Ok((value, policy))
             }

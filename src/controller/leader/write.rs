@@ -11,7 +11,7 @@ use crate::admission::index::{LedgerView, ObjectView, WorkspaceView};
 use crate::api::conditions::{self, find};
 use crate::api::policy_ledger::Lowered;
 use crate::api::{
-    ACCEPT_VERSION, FIELD_MANAGER, PolicyLedger, PolicyLedgerSpec, Sent, Unreadable, WorkspacePolicy,
+    ACCEPT_VERSION, FIELD_MANAGER, Plain, PolicyLedger, PolicyLedgerSpec, Sent, Unreadable, WorkspacePolicy,
     WorkspacePolicySpec, object_name,
 };
 use crate::controller::apply;
@@ -60,7 +60,7 @@ impl Leader {
         fresh: Option<&Documents>,
     ) -> Result<(), WorkspaceError> {
         let Some(policy) = self.document(name, view, plan, candidates, fresh).await? else { return Ok(()) };
-        let document = serde_json::from_str(policy.document_json())
+        let Plain(document) = serde_json::from_str(policy.document_json())
             .map_err(|error| WorkspaceError::Document { name: name.to_owned(), message: error.to_string() })?;
         let spec =
             WorkspacePolicySpec { workspace: policy.workspace_id().to_owned(), document, source: plan.source.clone() };

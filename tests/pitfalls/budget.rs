@@ -1,0 +1,172 @@
+//! More to verify than one look takes, and values that are read by no other rule than JSON's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Controller, GitRepo};
+use crate::resilience::support::{DENIED, Site, agent, dry_run, until};
+
+/// So many documents of nearly the largest size are more than one look takes, and less than two.
+const DOCUMENTS: usize = 1_500;
+
+/// A genuine document, with as many co-signatures by nobody as there is room for.
+fn costly(genuine: &Value, number: usize) -> String {
+    let signature = "0".repeat(128);
+    let junk: Vec<Value> = (0..1_350)
+        .map(|n| json!({"signing_key_id": format!("key_{number}_{n}"), "document_signature": signature}))
+        .collect();
+    let mut document = genuine.clone();
+    document["co_signatures"] = junk.into();
+    let text = document.to_string();
+    assert!((240 << 10..256 << 10).contains(&text.len()), "{}", text.len());
+    text
+}
+
+#[tokio::test]
+async fn thousands_of_costly_documents_keep_neither_their_own_repository_nor_others_nor_admission_from_their_work() {
+    let site = Site::new(Cluster::options()).await;
+    let other = GitRepo::new().await;
+    for (name, url, workspace) in [("policies", site.repo.url(), "ws_a"), ("other", other.url(), "ws_b")] {
+        let repository = json!({
+            "apiVersion": "sekuire.ai/v1alpha1", "kind": "PolicyRepository", "metadata": {"name": name},
+            "spec": {"url": url, "interval": "1s", "workspaces": [workspace]},
+        });
+        site.cluster.apply(&repository.to_string()).await.ok();
+    }
+    let publish = async |version: &str| {
+        let document = site.document("ws_b", version, &[DENIED]);
+        other.commit_files("publish", [("policies/b.json", document.to_string())]).await;
+    };
+    let first = site.document("ws_a", "1", &[DENIED]);
+    site.commit([&first]).await;
+    publish("1").await;
+    let namespace = site.namespace("ws_b").await;
+    let controller = Controller::start(&site.cluster).await;
+    site.enforced("ws-a", "1").await;
+    site.enforced("ws-b", "1").await;
+    until("it admits", async || {
+        site.agents(&namespace).create(&dry_run(), &agent(&namespace, "good", &["search"])).await.map(drop)
+    })
+    .await;
+
+    // the attack, and in the same commit what somebody meant
+    for number in 0..DOCUMENTS {
+        site.repo.write(&format!("policies/a/{number:04}.json"), costly(&first, number));
+    }
+    site.commit([&site.document("ws_a", "2", &[DENIED])]).await;
+    let start = Instant::now();
+    let told = async {
+        until("the repository says so", async || {
+            let events = site.events("policies", "LimitExceeded").await;
+            if events > 0 { Ok(()) } else { Err(controller.log()) }
+        })
+        .await;
+        println!("told after {:?}", start.elapsed());
+    };
+    let genuine = async {
+        site.enforced_marked("ws-a", "2").await;
+        println!("the genuine version is in force after {:?}", start.elapsed());
+    };
+    let others = async {
+        let mut slowest = Duration::ZERO;
+        for version in 2..5 {
+            let begun = Instant::now();
+            publish(&version.to_string()).await;
+            site.enforced("ws-b", &version.to_string()).await;
+            slowest = slowest.max(begun.elapsed());
+        }
+        println!("other repository: the slowest of three versions took {slowest:?}");
+        assert!(slowest < Duration::from_secs(20), "{slowest:?}");
+    };
+    let admission = async {
+        let mut slowest = Duration::ZERO;
+        while start.elapsed() < Duration::from_secs(20) {
+            let begun = Instant::now();
+            let good = agent(&namespace, "good", &["search"]);
+            site.agents(&namespace).create(&dry_run(), &good).await.expect("admitted all the time");
+            slowest = slowest.max(begun.elapsed());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        println!("admission: the slowest answer took {slowest:?}");
+        assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    };
+    tokio::join!(told, genuine, others, admission);
+    // the next looks go on, until all is told of
+    until("all were judged", async || {
+        let status = site.cluster.kubectl(["get", "prepo", "policies", "-o", "jsonpath={.status}"]).await.ok();
+        let status: Value = serde_json::from_str(&status).unwrap();
+        let ready =
+            status["conditions"].as_array().unwrap().iter().any(|it| it["type"] == "Ready" && it["status"] == "True");
+        let all = status["documents"]["total"] == DOCUMENTS + 1;
+        if ready && all { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+    println!("all were judged after {:?}", start.elapsed());
+    assert!(!controller.log().contains("panicked"));
+}
+
+fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+/// serde_json's own `Value` parses texts in objects of a certain member, and Cargo unites features: that cannot be turned off.
+#[test]
+fn no_value_of_no_type_is_read_by_any_other_visitor_than_the_plain_one() {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    assert!(files.len() > 150, "{}", files.len());
+    let mut found = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        if file.file_name().unwrap().to_string_lossy().ends_with("_tests.rs") {
+            continue;
+        }
+        let dense: String = code.chars().filter(|c| !c.is_whitespace()).collect();
+        let dense = dense.replace("serde_yaml::Value", "Yaml").replace("serde_json::Value", "Value");
+        let names = ["from_str", "from_slice", "from_reader", "from_value", "from_iter"];
+        for name in names {
+            for forbidden in
+                [format!("{name}::<Value>"), format!("{name}::<Map<String,Value>>"), format!("{name}::<Vec<Value>>")]
+            {
+                if dense.contains(&forbidden) {
+                    found.push(format!("{}: {forbidden}", file.display()));
+                }
+            }
+            for typed in [":Value", ":Map<String,Value>", ":Vec<Value>"] {
+                for by in ["serde_json", "serde_yaml"] {
+                    let forbidden = format!("{typed}={by}::{name}(");
+                    if dense.contains(&forbidden) {
+                        found.push(format!("{}: {forbidden}", file.display()));
+                    }
+                }
+            }
+        }
+        if dense.contains("Value::deserialize(") {
+            found.push(format!("{}: Value::deserialize", file.display()));
+        }
+        // fields
+        for part in dense.split("#[derive(").skip(1) {
+            let Some((derived, rest)) = part.split_once(")]") else { continue };
+            let fields = rest.split_once('{').filter(|(head, _)| head.contains("struct"));
+            let fields = fields.and_then(|(_, fields)| fields.split_once('}')).map(|(fields, _)| fields);
+            let values =
+                fields.map_or(0, |fields| fields.matches(":Value,").count() + fields.matches("<Value>").count());
+            let plain = fields.map_or(0, |fields| fields.matches("plain::value").count());
+            if derived.split(',').any(|it| it == "Deserialize") && values > plain {
+                found.push(format!("{}: a field that is a Value", file.display()));
+            }
+        }
+    }
+    assert_eq!(found, Vec::<String>::new(), "read it as api::Plain");
+}
