@@ -240,6 +240,8 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::ByteString;
+
     use super::*;
 
     fn time(text: &str) -> Timestamp {
@@ -312,6 +314,55 @@ mod tests {
         // and at most a year
         let next = pair(&last.make_next(&names, time("2036-01-01T00:00:00Z")).unwrap());
         assert_eq!(next.life.start, time("2036-01-01T00:00:00Z") - FOLLOWS);
+    }
+
+    /// A certificate with these times as ASN.1 has them (`YYYYMMDDHHMMSSZ`), whoever signed it.
+    fn timed(from: &str, to: &str) -> Result<Pair, PairFault> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let mut params = CertificateParams::new(["a".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(2077, 1, 1), date_time_ymd(2088, 1, 1));
+        let mut der = params.self_signed(&key).unwrap().der().to_vec();
+        for (made, wanted) in [("20770101000000Z", from), ("20880101000000Z", to)] {
+            let at = der.windows(made.len()).position(|window| window == made.as_bytes()).unwrap();
+            der[at..at + made.len()].copy_from_slice(wanted.as_bytes());
+        }
+        let base64 = ByteString(der);
+        let base64: String = serde_json::from_value(serde_json::to_value(base64).unwrap()).unwrap();
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
+        assert!(bundle::merge([&*pem], Timestamp::MIN).len() <= pem.len());
+        Pair::read(pem.as_bytes(), key.serialize_pem().as_bytes())
+    }
+
+    #[test]
+    fn certificates_with_times_that_nobody_can_count_are_read_and_live_from_the_first_or_until_the_last_one() {
+        const TIMES: [&str; 8] = [
+            "00000101000000Z",
+            "00010101000000Z",
+            "19000101000000Z",
+            "19691231235959Z",
+            "20260601000000Z",
+            "99991230220000Z",
+            "99991230220001Z",
+            "99991231235959Z",
+        ];
+        let names = Names::of_service("a", "b");
+        for (from, to) in TIMES.iter().flat_map(|from| TIMES.map(|to| (*from, to))) {
+            let pair = timed(from, to).unwrap_or_else(|fault| panic!("{from} to {to}: {fault}"));
+            let year = |time: Timestamp| jiff::tz::Offset::UTC.to_datetime(time).year();
+            assert_eq!(
+                (year(pair.life().start), year(pair.not_after())),
+                (from[..4].parse().unwrap(), to[..4].parse().unwrap())
+            );
+            let (renew, life) = (pair.renew_at(), pair.life());
+            assert!(renew <= life.end.max(life.start), "{from} to {to}: {renew}");
+            for now in [Timestamp::MIN, time(NOW), Timestamp::MAX] {
+                // of no use, or not: but never a panic
+                drop(pair.trusted_by("", &names, now));
+            }
+            assert!(pair.make_next(&names, time(NOW)).is_ok(), "{from} to {to}");
+        }
+        assert_eq!(timed("20260601000000Z", "99991231235959Z").unwrap().not_after(), Timestamp::MAX);
+        assert!(timed("20260601000000Z", "99999999999999Z").is_err(), "no calendar has it");
     }
 
     #[test]

@@ -80,7 +80,7 @@ enum Plan {
 pub async fn keep(client: Client, source: SecretSource, certificates: Arc<Certificates>, shutdown: CancellationToken) {
     let watch = watch_object(client.clone(), Some(&source.namespace), &source.name);
     let api = Api::namespaced(client, &source.namespace);
-    let keeper = Keeper { api, name: source.name, certificates, seen: None, replaced: None };
+    let keeper = Keeper { api, name: source.name, certificates, seen: None, replaced: None, said: None };
     shutdown.run_until_cancelled(keeper.run(std::pin::pin!(watch))).await;
 }
 
@@ -91,6 +91,8 @@ struct Keeper {
     /// `None` until the watch has said whether there is one.
     seen: Option<Option<Secret>>,
     replaced: Option<Instant>,
+    /// What was said last of what keeps the Secret from being used or renewed.
+    said: Option<String>,
 }
 
 impl Keeper {
@@ -123,6 +125,7 @@ impl Keeper {
             self.serve(stored, now);
         }
         let plan = plan(stored.as_ref(), self.certificates.names(), now, |next| self.certificates.settled(next, now));
+        self.say(&plan);
         match self.execute(plan, stored, now).await {
             Ok(None) => {}
             Ok(Some(written)) => {
@@ -133,6 +136,22 @@ impl Keeper {
             Err(Fault::Api(kube::Error::Api(status))) if status.code == 409 => {}
             Err(error) => tracing::warn!(%error, kind = "Secret", name = self.name, "webhook certificate not kept"),
         }
+    }
+
+    /// Says, once, what is wrong with the Secret: where it was replaced a moment ago, it may stay so for a minute.
+    fn say(&mut self, plan: &Plan) {
+        let immutable = self.seen.iter().flatten().any(|secret| secret.immutable == Some(true));
+        let wrong = match plan {
+            Plan::Replace { why, .. } => Some(why.clone()),
+            _ if immutable => {
+                Some("it is immutable, and cannot be renewed: delete it, and it is made again".to_owned())
+            }
+            _ => None,
+        };
+        if let Some(error) = wrong.as_ref().filter(|wrong| self.said.as_ref() != Some(wrong)) {
+            tracing::warn!(%error, kind = "Secret", name = self.name, "webhook certificate cannot stay as it is");
+        }
+        self.said = wrong;
     }
 
     fn serve(&self, stored: &Stored, now: Timestamp) {

@@ -295,6 +295,39 @@ mod tests {
         assert_eq!(sent.metadata.resource_version.as_deref(), Some("7"));
     }
 
+    /// All sources below a folder.
+    fn sources(folder: &std::path::Path, all: &mut Vec<(String, String)>) {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                sources(&path, all);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                all.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_reads_what_the_api_server_says_but_as_it_was_sent() {
+        let (mut all, mut found) = (Vec::new(), 0);
+        sources(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
+        for (path, text) in &all {
+            let text = text.split("\n#[cfg(test)]").next().unwrap();
+            for (at, _) in
+                text.match_indices(" Api<").chain(text.match_indices(" &Api<")).chain(text.match_indices("Api::<"))
+            {
+                let of = text[at..].split_once('<').unwrap().1;
+                assert!(of.starts_with("Sent<"), "{path}: an Api of {}", &of[..of.len().min(40)]);
+                found += 1;
+            }
+            for blind in ["runtime::watcher", "runtime::reflector", "ObjectList", "get_metadata", "list_metadata"] {
+                let used = text.lines().any(|line| line.contains(blind) && !line.trim_start().starts_with("//"));
+                assert!(!used, "{path}: {blind}");
+            }
+        }
+        assert!(found > 10, "{found}");
+    }
+
     #[test]
     fn of_metadata_that_cannot_be_read_whole_all_is_kept_that_can_be() {
         let metadata = json!({"name": "n", "uid": 7, "resourceVersion": "5", "generation": "x", "labels": {"a": "b", "c": 1},

@@ -166,7 +166,7 @@ impl Installation {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.is_none_or(|said| said.elapsed() > REMIND) {
             *said = Some(Instant::now());
-            tracing::warn!(%error, namespace, lease = lease::NAME, "another installation cannot be asked: this one leads");
+            tracing::warn!(%error, namespace, kind = "Lease", name = lease::NAME, "another installation cannot be asked: this one leads");
         }
     }
 

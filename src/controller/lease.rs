@@ -150,7 +150,17 @@ impl Election {
         if self.seen.is_some() && matches!((old, new), (Some(old), Some(new)) if new < old) {
             return;
         }
+        let (changed, leads) = (old != new, self.sender.borrow().is_some());
         self.is_now(lease);
+        if changed && leads {
+            // put back soon, and not in a spin
+            self.renew_at = self.renew_at.min(Instant::now() + RETRY);
+            tracing::warn!(
+                kind = "Lease",
+                name = NAME,
+                "somebody else changed or deleted the Lease that this replica holds"
+            );
+        }
     }
 
     /// The Lease is so now. An older one than was seen last is no echo here: the cluster was restored from a backup, and
