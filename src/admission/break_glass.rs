@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -82,8 +82,18 @@ impl Setting {
 }
 
 /// What a replica knows of it: every replica watches the webhook configuration.
-#[derive(Debug, Default)]
-pub struct BreakGlass(Mutex<Seen>);
+#[derive(Debug)]
+pub struct BreakGlass {
+    /// After so long its watch is dead.
+    silence: Duration,
+    seen: Mutex<Seen>,
+}
+
+impl Default for BreakGlass {
+    fn default() -> Self {
+        BreakGlass::new(SILENCE)
+    }
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -92,6 +102,12 @@ struct Seen {
 }
 
 impl BreakGlass {
+    /// By a watch that is dead after so long a silence.
+    #[must_use]
+    pub fn new(silence: Duration) -> Self {
+        BreakGlass { silence, seen: Mutex::default() }
+    }
+
     /// The webhook configuration was seen, or seen to be absent.
     pub fn saw(&self, annotations: Option<&BTreeMap<String, String>>) {
         let mut seen = self.lock();
@@ -107,7 +123,7 @@ impl BreakGlass {
     /// What the annotation says, as far as is known: one that was seen last by a watch that is dead since may be gone by now.
     pub fn setting(&self, now: Timestamp) -> Setting {
         let seen = self.lock();
-        let alive = seen.heard.is_some_and(|heard| heard.elapsed() <= SILENCE);
+        let alive = seen.heard.is_some_and(|heard| heard.elapsed() <= self.silence);
         Setting::read(seen.annotation.as_deref().filter(|_| alive), now)
     }
 
@@ -121,7 +137,7 @@ impl BreakGlass {
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
         // nothing under the lock can leave it half-written
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,6 +8,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::api::moment::from_unix;
+
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
@@ -44,12 +46,19 @@ pub(crate) struct Life {
     pub(crate) end: Timestamp,
 }
 
+impl Life {
+    /// That of a certificate. People write times into them that nobody can count.
+    pub(super) fn of(certificate: &X509Certificate<'_>) -> Life {
+        let validity = certificate.validity();
+        Life { start: from_unix(validity.not_before.timestamp()), end: from_unix(validity.not_after.timestamp()) }
+    }
+}
+
 /// The life of the certificate that ends last, of those of a bundle that are valid at `now`.
 pub(super) fn last(text: &str, now: Timestamp) -> Option<Life> {
     let lives = certificates(text, now).into_iter().filter_map(|certificate| {
         let (_, certificate) = X509Certificate::from_der(&certificate).ok()?;
-        let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
-        Some(Life { start: time(certificate.validity().not_before)?, end: time(certificate.validity().not_after)? })
+        Some(Life::of(&certificate))
     });
     lives.max_by_key(|life| life.end)
 }

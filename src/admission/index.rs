@@ -16,7 +16,7 @@ use super::break_glass::BreakGlass;
 use super::hold::{self, Held, Mark};
 use super::label_policy::LabelPolicy;
 use super::liveness::Liveness;
-pub use super::liveness::Watched;
+pub use super::liveness::{SILENCE, Watched};
 pub use super::views::{LedgerView, ObjectView, WorkspaceView, fingerprint};
 use super::views::{
     candidate, conclusion, is_to_be_warned_of, judge, judge_text, lacks_signatures, refused_in_the_future, retry_at,
@@ -92,6 +92,19 @@ pub struct PolicyIndex {
 impl std::fmt::Debug for PolicyIndex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PolicyIndex").field("objects", &self.lock().entries.len()).finish_non_exhaustive()
+    }
+}
+
+impl PolicyIndex {
+    /// An empty one, filled by watches that are dead after so long a silence: [`SILENCE`] unless something is tried.
+    #[must_use]
+    pub fn of_watches(silence: Duration) -> Self {
+        PolicyIndex {
+            liveness: Liveness::new(silence),
+            label_policy: LabelPolicy::new(silence),
+            break_glass: BreakGlass::new(silence),
+            ..PolicyIndex::default()
+        }
     }
 }
 

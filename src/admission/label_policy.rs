@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec,
@@ -32,8 +32,18 @@ pub enum Part {
 }
 
 /// What a replica knows of the policy that protects the labels.
-#[derive(Debug, Default)]
-pub struct LabelPolicy(Mutex<State>);
+#[derive(Debug)]
+pub struct LabelPolicy {
+    /// After so long a watch is dead.
+    silence: Duration,
+    state: Mutex<State>,
+}
+
+impl Default for LabelPolicy {
+    fn default() -> Self {
+        LabelPolicy::new(SILENCE)
+    }
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -52,6 +62,12 @@ struct Seen {
 }
 
 impl LabelPolicy {
+    /// By watches that are dead after so long a silence.
+    #[must_use]
+    pub fn new(silence: Duration) -> Self {
+        LabelPolicy { silence, state: Mutex::default() }
+    }
+
     /// The name of policy and binding is this.
     pub fn named(&self, name: &str) {
         self.lock().name = Some(name.into());
@@ -101,7 +117,7 @@ impl LabelPolicy {
             let Seen { fault, heard } = state.part(part);
             let fault = match heard {
                 None => Some("has not been seen yet".to_owned()),
-                Some(heard) if heard.elapsed() > SILENCE => {
+                Some(heard) if heard.elapsed() > self.silence => {
                     Some(format!("was not heard of for {} s", heard.elapsed().as_secs()))
                 }
                 Some(_) => fault.clone(),
@@ -119,7 +135,7 @@ impl LabelPolicy {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // nothing under the lock can leave it half-written
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -27,7 +27,7 @@ const ALL: [(Watched, &str); 5] = [
 ];
 
 /// The API server sends a bookmark about once a minute: a watch that is silent for longer than this is dead.
-pub(super) const SILENCE: Duration = Duration::from_secs(300);
+pub const SILENCE: Duration = Duration::from_secs(300);
 
 /// How long a fresh replica only listens. What it listed first may be what somebody tampered with a moment ago, mark and
 /// object both: the leader is about to put that back, and what is held since never goes down again.
@@ -38,6 +38,8 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// What is known of the watches.
 pub struct Liveness {
+    /// After so long a watch is dead.
+    silence: Duration,
     start: Instant,
     complete: [AtomicBool; 5],
     /// Milliseconds after `start` at which each watch last said something.
@@ -51,8 +53,18 @@ pub struct Liveness {
 }
 
 impl Default for Liveness {
+    /// With [`SILENCE`].
     fn default() -> Self {
+        Liveness::new(SILENCE)
+    }
+}
+
+impl Liveness {
+    /// Of watches that are dead after so long a silence: [`SILENCE`], shorter in tests.
+    #[must_use]
+    pub fn new(silence: Duration) -> Self {
         Liveness {
+            silence,
             start: Instant::now(),
             complete: Default::default(),
             last: Default::default(),
@@ -61,9 +73,13 @@ impl Default for Liveness {
             leads: AtomicBool::new(false),
         }
     }
-}
 
-impl Liveness {
+    /// After how long a silence a watch is dead.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.silence
+    }
+
     /// A watch said something: an event, a bookmark, a page of a list.
     pub fn heard(&self, watched: Watched) {
         self.last[watched as usize].store(self.elapsed(), Ordering::Relaxed);
@@ -128,7 +144,7 @@ impl Liveness {
         let now = self.elapsed();
         for (watched, name) in ALL {
             let silent = Duration::from_millis(now.saturating_sub(self.last[watched as usize].load(Ordering::Relaxed)));
-            if silent > SILENCE {
+            if silent > self.silence {
                 return Err(format!("the watch of {name} has been silent for {} s", silent.as_secs()));
             }
         }

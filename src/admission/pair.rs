@@ -20,6 +20,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::bundle::{self, Life};
 use super::tls;
+use crate::api::moment::after;
 
 /// For which a pair is valid.
 pub(super) const LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -106,7 +107,7 @@ pub struct Made {
 /// # Errors
 /// When a name is none, or the random generator of the system fails.
 pub fn make(names: &Names, now: Timestamp) -> Result<Made, PairFault> {
-    make_valid(names, now - BACKDATED, now)
+    make_valid(names, after(now, -BACKDATED), now)
 }
 
 fn make_valid(names: &Names, from: Timestamp, now: Timestamp) -> Result<Made, PairFault> {
@@ -137,7 +138,7 @@ fn params(
     // rcgen's own type of time is made from a date, which every version of it takes.
     let epoch = date_time_ymd(1970, 1, 1);
     params.not_before = epoch + seconds(from);
-    params.not_after = epoch + seconds(now + LIFETIME);
+    params.not_after = epoch + seconds(after(now, LIFETIME));
     Ok(params)
 }
 
@@ -151,8 +152,7 @@ fn seconds(at: Timestamp) -> Duration {
 pub(super) struct Pair {
     pub(super) key: Arc<CertifiedKey>,
     names: Vec<String>,
-    not_before: Timestamp,
-    not_after: Timestamp,
+    life: Life,
 }
 
 impl Pair {
@@ -164,12 +164,12 @@ impl Pair {
             .map_err(|fault| unreadable("the certificate is not PEM", &fault))?;
         let leaf =
             chain.first().ok_or_else(|| PairFault::Unreadable("there is no certificate in the PEM".to_owned()))?;
-        let (names, not_before, not_after) = facts(leaf)?;
+        let (names, life) = facts(leaf)?;
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|fault| unreadable("the key is not a private key in PEM", &fault))?;
         let key = CertifiedKey::from_der(chain, key, &tls::provider())
             .map_err(|fault| unreadable("certificate and key do not belong together", &fault))?;
-        Ok(Pair { key: Arc::new(key), names, not_before, not_after })
+        Ok(Pair { key: Arc::new(key), names, life })
     }
 
     /// The names that it was made for.
@@ -179,23 +179,24 @@ impl Pair {
 
     /// When it begins and ends.
     pub(super) fn life(&self) -> Life {
-        Life { start: self.not_before, end: self.not_after }
+        self.life
     }
 
     /// When it ends.
     pub(super) fn not_after(&self) -> Timestamp {
-        self.not_after
+        self.life.end
     }
 
     /// When it is to be replaced: at two thirds of its life. One that reaches far back lives from when it was made.
     pub(super) fn renew_at(&self) -> Timestamp {
-        let life = self.not_after.duration_since(self.not_before);
-        (self.not_before + life * 2 / 3).max(self.not_after - (LIFETIME + BACKDATED) / 3)
+        let Life { start, end } = self.life;
+        let life = end.duration_since(start);
+        after(start, life / 3 * 2).max(after(end, -(LIFETIME + BACKDATED) / 3))
     }
 
     /// Makes the pair that follows this one.
     pub(super) fn make_next(&self, names: &Names, now: Timestamp) -> Result<Made, PairFault> {
-        make_valid(names, self.not_before.max(now - FOLLOWS).min(now - BACKDATED), now)
+        make_valid(names, self.life.start.max(after(now, -FOLLOWS)).min(after(now, -BACKDATED)), now)
     }
 
     /// Whether a client that trusts `authorities` (PEM) takes it at `now` for each of `names`.
@@ -217,19 +218,16 @@ impl Pair {
     }
 }
 
-fn facts(leaf: &CertificateDer<'_>) -> Result<(Vec<String>, Timestamp, Timestamp), PairFault> {
+fn facts(leaf: &CertificateDer<'_>) -> Result<(Vec<String>, Life), PairFault> {
     let unreadable = |fault: String| PairFault::Unreadable(format!("the certificate is not X.509: {fault}"));
     let (_, certificate) = X509Certificate::from_der(leaf).map_err(|fault| unreadable(fault.to_string()))?;
-    let time = |seconds: i64| Timestamp::from_second(seconds).map_err(|fault| unreadable(fault.to_string()));
-    let (not_before, not_after) =
-        (time(certificate.validity().not_before.timestamp())?, time(certificate.validity().not_after.timestamp())?);
     let alternative = certificate.subject_alternative_name().map_err(|fault| unreadable(fault.to_string()))?;
     let names = alternative.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
         _ => None,
     });
-    Ok((names.collect(), not_before, not_after))
+    Ok((names.collect(), Life::of(&certificate)))
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
@@ -242,6 +240,8 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::ByteString;
+
     use super::*;
 
     fn time(text: &str) -> Timestamp {
@@ -300,20 +300,69 @@ mod tests {
     fn one_that_follows_reaches_back_as_far_and_lives_as_long_as_any_other() {
         let names = Names::of_service("a", "b");
         let mut last = pair(&make(&names, time("2026-06-01T01:00:00Z")).unwrap());
-        let start = last.not_before;
+        let start = last.life.start;
         for _ in 0..5 {
             let now = last.renew_at();
             let next = pair(&last.make_next(&names, now).unwrap());
             assert_eq!(next.renew_at(), now + SignedDuration::from_mins(60 * 24 * 60 - 20));
-            assert_eq!((next.not_before, next.not_after), (start, now + LIFETIME));
+            assert_eq!((next.life.start, next.life.end), (start, now + LIFETIME));
             last = next;
         }
         // a clock that was ahead when the last one was made
         let next = pair(&last.make_next(&names, time("2026-01-01T00:00:00Z")).unwrap());
-        assert_eq!(next.not_before, time("2025-12-31T23:00:00Z"));
+        assert_eq!(next.life.start, time("2025-12-31T23:00:00Z"));
         // and at most a year
         let next = pair(&last.make_next(&names, time("2036-01-01T00:00:00Z")).unwrap());
-        assert_eq!(next.not_before, time("2036-01-01T00:00:00Z") - FOLLOWS);
+        assert_eq!(next.life.start, time("2036-01-01T00:00:00Z") - FOLLOWS);
+    }
+
+    /// A certificate with these times as ASN.1 has them (`YYYYMMDDHHMMSSZ`), whoever signed it.
+    fn timed(from: &str, to: &str) -> Result<Pair, PairFault> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let mut params = CertificateParams::new(["a".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(2077, 1, 1), date_time_ymd(2088, 1, 1));
+        let mut der = params.self_signed(&key).unwrap().der().to_vec();
+        for (made, wanted) in [("20770101000000Z", from), ("20880101000000Z", to)] {
+            let at = der.windows(made.len()).position(|window| window == made.as_bytes()).unwrap();
+            der[at..at + made.len()].copy_from_slice(wanted.as_bytes());
+        }
+        let base64 = ByteString(der);
+        let base64: String = serde_json::from_value(serde_json::to_value(base64).unwrap()).unwrap();
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
+        assert!(bundle::merge([&*pem], Timestamp::MIN).len() <= pem.len());
+        Pair::read(pem.as_bytes(), key.serialize_pem().as_bytes())
+    }
+
+    #[test]
+    fn certificates_with_times_that_nobody_can_count_are_read_and_live_from_the_first_or_until_the_last_one() {
+        const TIMES: [&str; 8] = [
+            "00000101000000Z",
+            "00010101000000Z",
+            "19000101000000Z",
+            "19691231235959Z",
+            "20260601000000Z",
+            "99991230220000Z",
+            "99991230220001Z",
+            "99991231235959Z",
+        ];
+        let names = Names::of_service("a", "b");
+        for (from, to) in TIMES.iter().flat_map(|from| TIMES.map(|to| (*from, to))) {
+            let pair = timed(from, to).unwrap_or_else(|fault| panic!("{from} to {to}: {fault}"));
+            let year = |time: Timestamp| jiff::tz::Offset::UTC.to_datetime(time).year();
+            assert_eq!(
+                (year(pair.life().start), year(pair.not_after())),
+                (from[..4].parse().unwrap(), to[..4].parse().unwrap())
+            );
+            let (renew, life) = (pair.renew_at(), pair.life());
+            assert!(renew <= life.end.max(life.start), "{from} to {to}: {renew}");
+            for now in [Timestamp::MIN, time(NOW), Timestamp::MAX] {
+                // of no use, or not: but never a panic
+                drop(pair.trusted_by("", &names, now));
+            }
+            assert!(pair.make_next(&names, time(NOW)).is_ok(), "{from} to {to}");
+        }
+        assert_eq!(timed("20260601000000Z", "99991231235959Z").unwrap().not_after(), Timestamp::MAX);
+        assert!(timed("20260601000000Z", "99999999999999Z").is_err(), "no calendar has it");
     }
 
     #[test]

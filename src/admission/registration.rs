@@ -3,6 +3,9 @@
 //! Every replica watches it, since its `caBundle` decides which certificate may be served; the leader alone writes. It puts
 //! back whatever is changed or deleted, says so in an Event, and writes nothing when nothing differs. While break glass is open
 //! ([`super::break_glass`]) it keeps `failurePolicy: Ignore` in the place of `Fail`.
+//!
+//! Whoever may patch it may write what nobody can read. What we do not need of it is not read; the rest, where it cannot be
+//! read, is not as it ought to be, and is replaced.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,22 +17,23 @@ use k8s_openapi::api::admissionregistration::v1::{
     MatchCondition, RuleWithOperations, ServiceReference, ValidatingWebhook, ValidatingWebhookConfiguration,
     WebhookClientConfig,
 };
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::api::{Api, ObjectMeta, PostParams};
-use kube::runtime::watcher;
 use kube::{Client, Resource as _};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::plan::{Change, Known, Plan, is_registered, plan};
+use self::plan::{Change, Known, Plan, is_registered, plan, webhooks};
 use super::break_glass::Setting;
 use super::certificates::Certificates;
 use super::routes::VALIDATE_PATH;
-use crate::api::{FIELD_MANAGER, GROUP};
+use crate::api::{FIELD_MANAGER, GROUP, Sent};
 use crate::controller::answer::in_time;
 use crate::controller::events::Events;
-use crate::controller::installation::{Installation, NAMESPACE_ANNOTATION};
+use crate::controller::installation::{Installation, LOOK_SOON, NAMESPACE_ANNOTATION, Other};
 use crate::controller::lease::Leading;
 use crate::controller::watch::watch_object;
 use crate::telemetry::metrics;
@@ -55,6 +59,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_secs(5);
 /// Before a write that failed is tried again, doubled up to the second value.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// How often it is said that the configuration is gone.
+const REMIND: Duration = Duration::from_secs(300);
 
 /// Where the API server finds the webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +114,14 @@ impl Registration {
         before.as_ref() != Some(&self.namespace)
     }
 
+    /// Takes away the owners that are not ours. True if there were any.
+    fn disown(&self, metadata: &mut ObjectMeta) -> bool {
+        let Some(owners) = &mut metadata.owner_references else { return false };
+        let before = owners.len();
+        owners.retain(|owner| owner.kind == ClusterRole::kind(&()) && self.owner.as_ref() == Some(&owner.name));
+        owners.len() != before
+    }
+
     /// The webhook as it ought to be, every field that an API server would fill in given, so that what it gives back is equal
     /// when nobody changed it.
     fn webhook(&self, authority: Option<ByteString>, failure_policy: &str) -> ValidatingWebhook {
@@ -158,11 +172,10 @@ pub async fn run(
     events: Events,
     shutdown: CancellationToken,
 ) {
-    let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-    let watch = watch_object(api.clone(), &registration.name);
+    let watch = watch_object(client.clone(), None, &registration.name);
     let bundle = certificates.bundle();
     let keeper = Keeper {
-        api,
+        api: Api::all(client.clone()),
         owners: Api::all(client),
         installation,
         registration,
@@ -175,13 +188,26 @@ pub async fn run(
         agreed: None,
         glass: Setting::Absent,
         orphaned: false,
+        missing: None,
     };
     shutdown.run_until_cancelled(keeper.run(std::pin::pin!(watch))).await;
 }
 
+/// What came of an attempt to put things right.
+enum Step {
+    /// Nothing is to be done.
+    Rest,
+    /// Another installation may lead, and that shows within seconds.
+    Wait,
+    /// There is no right to do what is to be done.
+    Refused,
+    /// Something was written.
+    Written,
+}
+
 struct Keeper {
-    api: Api<ValidatingWebhookConfiguration>,
-    owners: Api<ClusterRole>,
+    api: Api<Sent<ValidatingWebhookConfiguration>>,
+    owners: Api<Sent<ClusterRole>>,
     installation: Installation,
     registration: Registration,
     certificates: Arc<Certificates>,
@@ -189,7 +215,7 @@ struct Keeper {
     leader: Leading,
     bundle: watch::Receiver<Option<Arc<str>>>,
     /// `None` until the watch has said whether there is one.
-    seen: Option<Option<ValidatingWebhookConfiguration>>,
+    seen: Option<Option<Sent<ValidatingWebhookConfiguration>>>,
     /// Whether there ever was one: its absence is then a deletion.
     known: bool,
     /// The authority when the configuration was last as it ought to be: should it differ after that and ours has not
@@ -199,12 +225,14 @@ struct Keeper {
     glass: Setting,
     /// That the owner is gone was said.
     orphaned: bool,
+    /// When it was said last that it is gone, and may not be made.
+    missing: Option<Instant>,
 }
 
 impl Keeper {
     async fn run<W>(mut self, mut watch: std::pin::Pin<&mut W>)
     where
-        W: Stream<Item = Result<Option<ValidatingWebhookConfiguration>, watcher::Error>>,
+        W: Stream<Item = Result<Option<Sent<ValidatingWebhookConfiguration>>, kube::Error>>,
     {
         let mut retry: Option<Duration> = None;
         loop {
@@ -212,9 +240,9 @@ impl Keeper {
             tokio::select! {
                 event = watch.next() => match event {
                     Some(Ok(seen)) => self.saw(seen),
-                    Some(Err(error)) => {
-                        metrics().watch_failed("validatingwebhookconfigurations");
-                        tracing::warn!(%error, resource = "validatingwebhookconfigurations", "watch failed, trying again");
+                    // nobody knows what it is now
+                    Some(Err(_said)) => {
+                        metrics().webhook_registered(false);
                         continue;
                     }
                     None => return,
@@ -236,8 +264,10 @@ impl Keeper {
             return None;
         }
         match self.step().await {
-            Ok(false) => None,
-            Ok(true) => {
+            Ok(Step::Rest) => None,
+            Ok(Step::Wait) => Some(LOOK_SOON),
+            Ok(Step::Refused) => Some(RETRY.1),
+            Ok(Step::Written) => {
                 tokio::time::sleep(PAUSE).await;
                 None
             }
@@ -250,19 +280,25 @@ impl Keeper {
         }
     }
 
-    fn saw(&mut self, seen: Option<ValidatingWebhookConfiguration>) {
+    fn saw(&mut self, seen: Option<Sent<ValidatingWebhookConfiguration>>) {
         self.known |= seen.is_some();
-        self.certificates.saw_published(seen.as_ref().and_then(published).as_deref());
+        self.missing = self.missing.filter(|_| seen.is_none());
+        // of one that cannot be read nothing else is known than before
+        if seen.as_ref().is_none_or(|seen| seen.object.is_ok()) {
+            self.certificates.saw_published(seen.as_ref().and_then(published).as_deref());
+        }
         let glass = Setting::of(seen.as_ref().and_then(|seen| seen.metadata.annotations.as_ref()), Timestamp::now());
         metrics().webhook_registered(is_registered(&self.registration, seen.as_ref(), &glass));
         self.seen = Some(seen);
     }
 
-    /// Writes what differs. True if something did.
-    async fn step(&mut self) -> Result<bool, kube::Error> {
-        let Some(seen) = self.seen.clone() else { return Ok(false) };
-        if self.installation.other(seen.as_ref()).await?.is_some() {
-            return Ok(false);
+    /// Writes what differs.
+    async fn step(&mut self) -> Result<Step, kube::Error> {
+        let Some(seen) = self.seen.clone() else { return Ok(Step::Rest) };
+        match self.installation.other(seen.as_ref()).await {
+            Other::Nobody => {}
+            Other::Leads(_) => return Ok(Step::Rest),
+            Other::Perhaps(_) => return Ok(Step::Wait),
         }
         let authority = self.bundle.borrow_and_update().clone();
         let setting = Setting::of(seen.as_ref().and_then(|seen| seen.metadata.annotations.as_ref()), Timestamp::now());
@@ -273,14 +309,21 @@ impl Keeper {
             Plan::Keep => {
                 self.agreed = Some(authority);
                 self.tell(seen.as_ref(), setting).await;
-                return Ok(false);
+                return Ok(Step::Rest);
             }
             Plan::Create(mut object, change) => {
-                let Some(owners) = self.owners().await? else { return Ok(false) };
+                let Some(owners) = self.owners().await? else { return Ok(Step::Rest) };
                 object.metadata.owner_references = owners;
-                (in_time(self.api.create(&params(), &object)).await?, change)
+                match in_time(self.api.create(&params(), &Sent::from(*object))).await {
+                    Err(kube::Error::Api(status)) if status.code == 403 => {
+                        self.missing(&status.message).await;
+                        return Ok(Step::Refused);
+                    }
+                    created => (created?, change),
+                }
             }
             Plan::Replace(object, change) => {
+                let object = Sent::from(*object);
                 (in_time(self.api.replace(&self.registration.name, &params(), &object)).await?, change)
             }
         };
@@ -289,7 +332,7 @@ impl Keeper {
         // only now: what stops or begins enforcement waits for no Event
         self.tell(seen.as_ref(), setting).await;
         self.report(&written, &change).await;
-        Ok(true)
+        Ok(Step::Written)
     }
 
     /// The owner of what is about to be made, if one was named. `None`: it is gone, and so is whoever installed this: nothing
@@ -305,8 +348,30 @@ impl Keeper {
         Ok(owner.map(|owner| Some(vec![owner])))
     }
 
+    /// Says that there is no configuration, so that no agent is refused, and that this program may not make one.
+    async fn missing(&mut self, why: &str) {
+        if self.missing.is_some_and(|said| said.elapsed() < REMIND) {
+            return;
+        }
+        let first = self.missing.replace(Instant::now()).is_none();
+        let name = &self.registration.name;
+        let advice = "install it again with the chart (`helm upgrade`), or give the right to make it \
+                      (webhook.recreate=true)";
+        tracing::error!(name, error = why, advice, "the webhook configuration is gone: no agent is refused");
+        if first {
+            let about = ObjectReference {
+                api_version: Some(ValidatingWebhookConfiguration::api_version(&()).into_owned()),
+                kind: Some(ValidatingWebhookConfiguration::kind(&()).into_owned()),
+                name: Some(name.clone()),
+                ..ObjectReference::default()
+            };
+            let note = format!("it is gone, so that no agent is refused, and the controller may not make it: {advice}");
+            self.events.warning(about, "WebhookMissing", note).await;
+        }
+    }
+
     /// Says what becomes of break glass.
-    async fn tell(&mut self, object: Option<&ValidatingWebhookConfiguration>, now: Setting) {
+    async fn tell(&mut self, object: Option<&Sent<ValidatingWebhookConfiguration>>, now: Setting) {
         let before = std::mem::replace(&mut self.glass, now);
         let Some(object) = object.filter(|_| before != self.glass) else { return };
         let about = object.object_ref(&());
@@ -324,7 +389,7 @@ impl Keeper {
         }
     }
 
-    async fn report(&self, object: &ValidatingWebhookConfiguration, change: &Change) {
+    async fn report(&self, object: &Sent<ValidatingWebhookConfiguration>, change: &Change) {
         let name = &self.registration.name;
         match change {
             Change::Registered => {
@@ -349,8 +414,8 @@ fn params() -> PostParams {
 }
 
 /// The `caBundle` of our webhook in a configuration.
-fn published(configuration: &ValidatingWebhookConfiguration) -> Option<String> {
-    let webhook = configuration.webhooks.iter().flatten().find(|webhook| webhook.name == WEBHOOK_NAME)?;
+fn published(configuration: &Sent<ValidatingWebhookConfiguration>) -> Option<String> {
+    let webhook = webhooks(configuration).iter().find(|webhook| webhook.name == WEBHOOK_NAME)?;
     let bundle = webhook.client_config.ca_bundle.as_ref()?;
     (!bundle.0.is_empty()).then(|| String::from_utf8_lossy(&bundle.0).into_owned())
 }

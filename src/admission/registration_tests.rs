@@ -1,5 +1,5 @@
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 
 use super::super::{CONFIGURATION_NAME, Target, published};
 use super::*;
@@ -21,7 +21,12 @@ fn plan(
     ever: bool,
     agreed: Option<&Option<Arc<str>>>,
 ) -> Plan {
-    super::plan(registration, seen, authority, &Known { ever, agreed, glass: &Setting::Absent, was_open: false })
+    let known = Known { ever, agreed, glass: &Setting::Absent, was_open: false };
+    super::plan(registration, seen.map(sent).as_ref(), authority, &known)
+}
+
+fn sent(configuration: &ValidatingWebhookConfiguration) -> Sent<ValidatingWebhookConfiguration> {
+    Sent::from(configuration.clone())
 }
 
 fn right(authority: &str) -> ValidatingWebhookConfiguration {
@@ -134,7 +139,7 @@ fn it_counts_as_registered_only_while_the_api_server_asks_us_about_every_agent()
         let mut seen = right("ca");
         tamper(&mut seen);
         let annotations = [(BREAK_GLASS.to_owned(), annotation.to_owned())].into();
-        is_registered(&registration(), Some(&seen), &Setting::of(Some(&annotations), Timestamp::now()))
+        is_registered(&registration(), Some(&sent(&seen)), &Setting::of(Some(&annotations), Timestamp::now()))
     };
     let ignore: fn(&mut ValidatingWebhookConfiguration) = |seen| first(seen).failure_policy = Some("Ignore".to_owned());
     assert!(registered(|_| {}, ""));
@@ -157,11 +162,11 @@ fn it_counts_as_registered_only_while_the_api_server_asks_us_about_every_agent()
 
 #[test]
 fn what_is_published_is_what_our_own_webhook_carries() {
-    assert_eq!(published(&right("ca")).as_deref(), Some("ca"));
-    assert_eq!(published(&right("")), None);
+    assert_eq!(published(&sent(&right("ca"))).as_deref(), Some("ca"));
+    assert_eq!(published(&sent(&right(""))), None);
     let mut foreign = right("ca");
     first(&mut foreign).name = "other.example.com".to_owned();
-    assert_eq!(published(&foreign), None);
+    assert_eq!(published(&sent(&foreign)), None);
 }
 
 #[test]
@@ -181,7 +186,7 @@ fn under_glass(annotation: &str, failure_policy: &str) -> Plan {
     let glass = Setting::of(seen.metadata.annotations.as_ref(), NOW.parse().unwrap());
     super::plan(
         &registration(),
-        Some(&seen),
+        Some(&sent(&seen)),
         Some("ca"),
         &Known { ever: true, agreed: Some(&agreed("ca")), glass: &glass, was_open: false },
     )
@@ -217,7 +222,7 @@ fn closing_break_glass_by_its_annotation_alone_is_no_alarm_but_failures_that_are
     first(&mut seen).failure_policy = Some("Ignore".to_owned());
     let plan = |was_open| {
         let known = Known { ever: true, agreed: Some(&agreed("ca")), glass: &Setting::Absent, was_open };
-        super::plan(&registration(), Some(&seen), Some("ca"), &known)
+        super::plan(&registration(), Some(&sent(&seen)), Some("ca"), &known)
     };
     assert!(matches!(plan(true), Plan::Replace(_, Change::BreakGlass)));
     assert!(matches!(plan(false), Plan::Replace(_, Change::Restored(what)) if what == "failurePolicy"));
@@ -229,6 +234,48 @@ fn with_break_glass_anything_else_that_was_changed_is_put_back_all_the_same() {
     first(&mut seen).rules = None;
     let glass = Setting::read(Some("2026-06-01T13:00:00Z INC-1"), NOW.parse().unwrap());
     let known = Known { ever: true, agreed: Some(&agreed("ca")), glass: &glass, was_open: false };
-    let plan = super::plan(&registration(), Some(&seen), Some("ca"), &known);
+    let plan = super::plan(&registration(), Some(&sent(&seen)), Some("ca"), &known);
     assert!(matches!(plan, Plan::Replace(_, Change::Restored(what)) if what == "rules, failurePolicy"));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_replaced_and_keeps_what_can_be_read_of_its_metadata() {
+    let text = r#"{"metadata": {"name": "sekuire-policy-controller", "resourceVersion": "7", "labels": {"app": "chart"},
+        "annotations": {"a": "b"}, "managedFields": 5}, "webhooks": [{"name": 5}]}"#;
+    let seen: Sent<ValidatingWebhookConfiguration> = serde_json::from_str(text).unwrap();
+    let known = Known { ever: true, agreed: Some(&agreed("ca")), glass: &Setting::Absent, was_open: false };
+    let Plan::Replace(object, Change::Restored(what)) = super::plan(&registration(), Some(&seen), Some("ca"), &known)
+    else {
+        panic!("it is not replaced")
+    };
+    assert_eq!((what.as_str(), &object.webhooks), ("it cannot be read", &right("ca").webhooks));
+    let metadata = object.metadata;
+    assert_eq!((metadata.resource_version.as_deref(), metadata.labels), (Some("7"), right("ca").metadata.labels));
+    assert_eq!(metadata.annotations.unwrap()["a"], "b");
+    assert!(!is_registered(&registration(), Some(&seen), &Setting::Absent));
+}
+
+#[test]
+fn owners_that_are_not_ours_are_taken_away_and_our_own_stays() {
+    let owner = |kind: &str, name: &str| OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        uid: "u".to_owned(),
+        ..OwnerReference::default()
+    };
+    let registration = Registration { owner: Some("role".to_owned()), ..registration() };
+    let known = Known { ever: true, agreed: Some(&agreed("ca")), glass: &Setting::Absent, was_open: false };
+    let plan = |owners: Vec<OwnerReference>| {
+        let mut seen = right("ca");
+        seen.metadata.owner_references = Some(owners);
+        super::plan(&registration, Some(&sent(&seen)), Some("ca"), &known)
+    };
+    let ours = owner("ClusterRole", "role");
+    assert_eq!(plan(vec![ours.clone()]), Plan::Keep);
+    let foreign = [owner("ConfigMap", "role"), owner("ClusterRole", "other")];
+    let Plan::Replace(object, Change::Restored(what)) = plan([&foreign[..], &[ours.clone()]].concat()) else {
+        panic!("they stay")
+    };
+    assert_eq!((what.as_str(), object.metadata.owner_references), ("ownerReferences", Some(vec![ours])));
 }

@@ -18,7 +18,6 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ObjectMeta, PostParams};
-use kube::runtime::watcher;
 use kube::{Client, ResourceExt as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,10 +25,9 @@ use tokio_util::sync::CancellationToken;
 use super::bundle;
 use super::certificates::Certificates;
 use super::pair::{self, Names, Pair, PairFault};
-use crate::api::FIELD_MANAGER;
+use crate::api::{FIELD_MANAGER, Sent};
 use crate::controller::answer::in_time;
 use crate::controller::watch::watch_object;
-use crate::telemetry::metrics;
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -80,25 +78,27 @@ enum Plan {
 
 /// Keeps the Secret, and serves what is in it, until `shutdown`. Runs in every replica.
 pub async fn keep(client: Client, source: SecretSource, certificates: Arc<Certificates>, shutdown: CancellationToken) {
-    let api: Api<Secret> = Api::namespaced(client, &source.namespace);
-    let watch = watch_object(api.clone(), &source.name);
-    let keeper = Keeper { api, name: source.name, certificates, seen: None, replaced: None };
+    let watch = watch_object(client.clone(), Some(&source.namespace), &source.name);
+    let api = Api::namespaced(client, &source.namespace);
+    let keeper = Keeper { api, name: source.name, certificates, seen: None, replaced: None, said: None };
     shutdown.run_until_cancelled(keeper.run(std::pin::pin!(watch))).await;
 }
 
 struct Keeper {
-    api: Api<Secret>,
+    api: Api<Sent<Secret>>,
     name: String,
     certificates: Arc<Certificates>,
     /// `None` until the watch has said whether there is one.
     seen: Option<Option<Secret>>,
     replaced: Option<Instant>,
+    /// What was said last of what keeps the Secret from being used or renewed.
+    said: Option<String>,
 }
 
 impl Keeper {
     async fn run<W>(mut self, mut watch: std::pin::Pin<&mut W>)
     where
-        W: Stream<Item = Result<Option<Secret>, watcher::Error>>,
+        W: Stream<Item = Result<Option<Sent<Secret>>, kube::Error>>,
     {
         let mut published = self.certificates.published();
         let mut tick = tokio::time::interval(TICK);
@@ -106,12 +106,8 @@ impl Keeper {
         loop {
             tokio::select! {
                 event = watch.next() => match event {
-                    Some(Ok(secret)) => self.seen = Some(secret),
-                    Some(Err(error)) => {
-                        metrics().watch_failed("secrets");
-                        tracing::warn!(%error, resource = "secrets", name = self.name, "watch failed, trying again");
-                        continue;
-                    }
+                    Some(Ok(secret)) => self.seen = Some(secret.map(read)),
+                    Some(Err(_said)) => continue,
                     None => return,
                 },
                 // The sender lives in `certificates`, which is held here.
@@ -129,6 +125,7 @@ impl Keeper {
             self.serve(stored, now);
         }
         let plan = plan(stored.as_ref(), self.certificates.names(), now, |next| self.certificates.settled(next, now));
+        self.say(&plan);
         match self.execute(plan, stored, now).await {
             Ok(None) => {}
             Ok(Some(written)) => {
@@ -139,6 +136,22 @@ impl Keeper {
             Err(Fault::Api(kube::Error::Api(status))) if status.code == 409 => {}
             Err(error) => tracing::warn!(%error, kind = "Secret", name = self.name, "webhook certificate not kept"),
         }
+    }
+
+    /// Says, once, what is wrong with the Secret: where it was replaced a moment ago, it may stay so for a minute.
+    fn say(&mut self, plan: &Plan) {
+        let immutable = self.seen.iter().flatten().any(|secret| secret.immutable == Some(true));
+        let wrong = match plan {
+            Plan::Replace { why, .. } => Some(why.clone()),
+            _ if immutable => {
+                Some("it is immutable, and cannot be renewed: delete it, and it is made again".to_owned())
+            }
+            _ => None,
+        };
+        if let Some(error) = wrong.as_ref().filter(|wrong| self.said.as_ref() != Some(wrong)) {
+            tracing::warn!(%error, kind = "Secret", name = self.name, "webhook certificate cannot stay as it is");
+        }
+        self.said = wrong;
     }
 
     fn serve(&self, stored: &Stored, now: Timestamp) {
@@ -182,7 +195,7 @@ impl Keeper {
                 promote(secret)
             }
         };
-        Ok(Some(in_time(self.api.replace(&self.name, &params(), &changed)).await?))
+        Ok(Some(read(in_time(self.api.replace(&self.name, &params(), &changed.into())).await?)))
     }
 
     /// The authorities of before, also when somebody took them out of the Secret: this replica and others still serve what
@@ -203,9 +216,9 @@ impl Keeper {
             ..Secret::default()
         };
         let secret = fill(secret, &pair::make(self.certificates.names(), now)?, &self.former("", now), now);
-        let created = in_time(self.api.create(&params(), &secret)).await?;
+        let created = in_time(self.api.create(&params(), &secret.into())).await?;
         tracing::info!(kind = "Secret", name = created.name_any(), "webhook certificate made");
-        Ok(created)
+        Ok(read(created))
     }
 }
 
@@ -219,6 +232,12 @@ enum Fault {
 
 fn params() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
+
+/// What can be read of a Secret. One without data is replaced.
+fn read(sent: Sent<Secret>) -> Secret {
+    sent.object
+        .map_or_else(|unreadable| Secret { metadata: unreadable.metadata, ..Secret::default() }, |secret| *secret)
 }
 
 impl Stored {

@@ -211,7 +211,7 @@ pub struct SecretReference {
 #[serde(rename_all = "camelCase")]
 pub struct PolicyRepositoryStatus {
     /// The generation that the status speaks of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::sent::lenient", skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready` always; `Reconciling`, `Stalled` and `Stale` only while true; `SourceVerified`, which names the signer, if
     /// `spec.verify` asks for one and the last look got that far.
@@ -219,36 +219,36 @@ pub struct PolicyRepositoryStatus {
     #[schemars(schema_with = "super::crds::conditions")]
     pub conditions: Vec<Condition>,
     /// Revision that was looked at last, as `branch@sha1:commit`, `tag@sha1:commit` or `sha1:commit`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::sent::lenient", skip_serializing_if = "Option::is_none")]
     pub last_attempted_revision: Option<String>,
     /// Revision up to which every commit was looked at and every accepted policy applied.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::sent::lenient", skip_serializing_if = "Option::is_none")]
     pub last_applied_revision: Option<String>,
     /// Value of the annotation `sekuire.ai/requestedAt` or `reconcile.fluxcd.io/requestedAt` that was handled last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::sent::lenient", skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
     /// Where a branch was worked through last: a new tip of the same URL and branch must descend from this commit. It
     /// stays while something else than a branch is read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::sent::lenient", skip_serializing_if = "Option::is_none")]
     pub cursor: Option<Cursor>,
     /// The commit that an administrator accepted last although it does not descend from the one before it (annotation
     /// `sekuire.ai/accept-rewind`). The annotation counts once: to accept the same commit again, commit on top of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::sent::lenient", skip_serializing_if = "Option::is_none")]
     pub accepted_rewind: Option<AcceptedRewind>,
     /// How many commits between the revision looked at last and the one applied before it were not read: too many at
     /// once, too many documents in them, or malformed. What stands at the tip was read; a version that stood in those
     /// commits alone was not seen, and has to be committed again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::sent::lenient", skip_serializing_if = "Option::is_none")]
     pub skipped_commits: Option<u32>,
     /// The documents at the revision looked at last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::sent::lenient", skip_serializing_if = "Option::is_none")]
     pub documents: Option<DocumentCounts>,
     /// The first refused documents, by path.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::sent::readable", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub refused: Vec<RefusedDocument>,
     /// How many more were refused than `refused` lists.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::sent::lenient", skip_serializing_if = "Option::is_none")]
     pub refused_omitted: Option<u32>,
 }
 

@@ -1,8 +1,10 @@
 //! Objects as the API server sent them, whether or not they can be read as what they should be.
 //!
 //! What a schema admits is more than what a type can hold: documents nested deeper than a parser follows, times after the
-//! last one that a library counts. One such object must not keep the others of its kind from being seen, so that each is
-//! taken as text first, and read by itself.
+//! last one that a library counts. One such object must not keep the others of its kind from being seen, nor one such part
+//! of an object the rest of it: each is taken as text first, and read by itself. That is so for whatever the API server says,
+//! in a list, a watch, a get and the answer to a write, of our own kinds and of all others: `kube::Api` is used of
+//! [`Sent`] alone.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,25 +14,70 @@ use kube::Resource;
 use kube::core::ListMeta;
 use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
 /// Members of a JSON object, each as its text: nothing recurses into them.
 type Members = BTreeMap<String, Box<RawValue>>;
 
+/// What is read of `metadata`. The rest is for nobody here, and whoever may change an object may write into some of it
+/// (`managedFields` is long, and holds times).
+const METADATA: [&str; 10] = [
+    "annotations",
+    DELETION,
+    "finalizers",
+    "generation",
+    "labels",
+    "name",
+    "namespace",
+    "ownerReferences",
+    "resourceVersion",
+    "uid",
+];
+const DELETION: &str = "deletionTimestamp";
+/// In the place of a time of deletion that cannot be read: that there is one is what counts.
+const SOME_TIME: &str = "\"9999-01-01T00:00:00Z\"";
+
 /// An object of a kind as it was sent. Reading one fails only where the text is no JSON object.
 #[derive(Clone, Debug)]
 pub struct Sent<K> {
-    /// Name, uid, resourceVersion and generation; nothing else.
+    /// What can be read of [`METADATA`].
     pub metadata: ObjectMeta,
-    /// The object, without `metadata.managedFields`; or why it cannot be read.
+    /// The object, with no more of its metadata than that; or why it cannot be read.
     pub object: Result<Box<K>, Box<Unreadable>>,
+}
+
+impl<K: Resource> From<K> for Sent<K> {
+    /// To be sent.
+    fn from(object: K) -> Self {
+        Sent { metadata: object.meta().clone(), object: Ok(Box::new(object)) }
+    }
+}
+
+impl<K: Serialize> Serialize for Sent<K> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.object {
+            Ok(object) => object.serialize(serializer),
+            Err(unreadable) => Err(serde::ser::Error::custom(unreadable)),
+        }
+    }
+}
+
+impl<K> Sent<K> {
+    /// The object, where what cannot be read is a failure of the request.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn readable(self) -> Result<K, kube::Error> {
+        let unreadable = |unreadable: Box<Unreadable>| kube::Error::SerdeError(serde::de::Error::custom(unreadable));
+        self.object.map(|object| *object).map_err(unreadable)
+    }
 }
 
 /// An object that cannot be read as its kind.
 #[derive(Clone, Debug)]
 pub struct Unreadable {
-    /// Name, uid, resourceVersion and generation; nothing else.
+    /// What can be read of it: names, versions, labels, annotations, owners, finalizers, and whether it is being deleted.
     pub metadata: ObjectMeta,
     /// What is wrong with it.
     pub why: String,
@@ -85,17 +132,16 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Sent<K> {
 
 fn read<K: DeserializeOwned>(text: &RawValue) -> serde_json::Result<Sent<K>> {
     let mut members: Members = serde_json::from_str(text.get())?;
-    let mut metadata: Members = members.get("metadata").map_or_else(|| Ok(Members::new()), |m| read_members(m))?;
-    // nobody asks for it, it is long, and whoever may change an object may write into it
-    metadata.remove("managedFields");
-    members.insert("metadata".to_owned(), to_raw_value(&metadata)?);
-    let identity = identity(&metadata);
+    // one that is no object has no members
+    let sent = members.get("metadata").and_then(|metadata| read_members(metadata).ok()).unwrap_or_default();
+    let (members_left, metadata) = read_metadata(sent)?;
+    members.insert("metadata".to_owned(), to_raw_value(&members_left)?);
     let object = read_as(&members).or_else(|error| {
         // a status is written again by whoever wrote it
         let status = members.remove("status");
         read_as(&members).map_err(|_| {
             Box::new(Unreadable {
-                metadata: identity.clone(),
+                metadata: metadata.clone(),
                 why: error.to_string(),
                 // a spec that is no object has no fields
                 spec: members.get("spec").and_then(|spec| read_members(spec).ok()).unwrap_or_default(),
@@ -103,7 +149,7 @@ fn read<K: DeserializeOwned>(text: &RawValue) -> serde_json::Result<Sent<K>> {
             })
         })
     });
-    Ok(Sent { metadata: identity, object })
+    Ok(Sent { metadata, object })
 }
 
 fn read_members(value: &RawValue) -> serde_json::Result<Members> {
@@ -115,15 +161,21 @@ fn read_as<K: DeserializeOwned>(members: &Members) -> serde_json::Result<Box<K>>
     K::deserialize(MapDeserializer::new(members)).map(Box::new)
 }
 
-fn identity(metadata: &Members) -> ObjectMeta {
-    let text = |field: &str| metadata.get(field).and_then(|value| read_member(value));
-    ObjectMeta {
-        name: text("name"),
-        uid: text("uid"),
-        resource_version: text("resourceVersion"),
-        generation: metadata.get("generation").and_then(|value| read_member(value)),
-        ..ObjectMeta::default()
+/// Those of [`METADATA`] that can be read, and what they are. Together if possible; else each by itself.
+fn read_metadata(mut members: Members) -> serde_json::Result<(Members, ObjectMeta)> {
+    members.retain(|name, _| METADATA.contains(&name.as_str()));
+    if let Ok(metadata) = read_as(&members) {
+        return Ok((members, *metadata));
     }
+    let alone = |name: &str, value: &RawValue| {
+        ObjectMeta::deserialize(MapDeserializer::new(std::iter::once((name, value)))).is_ok()
+    };
+    if members.get(DELETION).is_some_and(|time| !alone(DELETION, time)) {
+        members.insert(DELETION.to_owned(), RawValue::from_string(SOME_TIME.to_owned())?);
+    }
+    members.retain(|name, value| alone(name, value));
+    let metadata = read_as(&members)?;
+    Ok((members, *metadata))
 }
 
 /// So that `kube::Api` can ask for it as for the kind itself.
@@ -187,6 +239,14 @@ pub fn readable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D)
     Ok(readable.collect())
 }
 
+/// For `#[serde(deserialize_with)]`: a field that others write too; `None` where it cannot be read.
+///
+/// # Errors
+/// When it is no JSON.
+pub fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(|value| read_member(&value))
+}
+
 /// Whether a resourceVersion is before another: both are numbers that grow, and what is none tells nothing.
 pub fn is_older(version: &str, than: Option<&str>) -> bool {
     let number = |version: &str| version.parse::<u64>().ok();
@@ -233,6 +293,62 @@ mod tests {
         };
         assert!(sent.object.is_err());
         assert_eq!(sent.metadata.resource_version.as_deref(), Some("7"));
+    }
+
+    /// All sources below a folder.
+    fn sources(folder: &std::path::Path, all: &mut Vec<(String, String)>) {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                sources(&path, all);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                all.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_reads_what_the_api_server_says_but_as_it_was_sent() {
+        let (mut all, mut found) = (Vec::new(), 0);
+        sources(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
+        for (path, text) in &all {
+            let text = text.split("\n#[cfg(test)]").next().unwrap();
+            for (at, _) in
+                text.match_indices(" Api<").chain(text.match_indices(" &Api<")).chain(text.match_indices("Api::<"))
+            {
+                let of = text[at..].split_once('<').unwrap().1;
+                assert!(of.starts_with("Sent<"), "{path}: an Api of {}", &of[..of.len().min(40)]);
+                found += 1;
+            }
+            for blind in ["runtime::watcher", "runtime::reflector", "ObjectList", "get_metadata", "list_metadata"] {
+                let used = text.lines().any(|line| line.contains(blind) && !line.trim_start().starts_with("//"));
+                assert!(!used, "{path}: {blind}");
+            }
+        }
+        assert!(found > 10, "{found}");
+    }
+
+    #[test]
+    fn of_metadata_that_cannot_be_read_whole_all_is_kept_that_can_be() {
+        let metadata = json!({"name": "n", "uid": 7, "resourceVersion": "5", "generation": "x", "labels": {"a": "b", "c": 1},
+            "annotations": {"d": "e"}, "ownerReferences": [{"kind": 1}], "finalizers": ["f"],
+            "creationTimestamp": "9999-12-31T23:59:59Z", "deletionTimestamp": "10000-01-01T00:00:00Z",
+            "managedFields": [{"time": "9999-12-31T23:59:59Z", "manager": 5}]});
+        let spec = json!({"keyId": "k", "publicKey": "k", "workspaces": ["*"]});
+        let sent: Sent<SigningKey> = serde_json::from_value(json!({"metadata": metadata, "spec": spec}))
+            .unwrap_or_else(|error| panic!("{error}"));
+        for metadata in [&sent.metadata, &sent.object.as_ref().unwrap().metadata] {
+            assert_eq!((metadata.name.as_deref(), metadata.resource_version.as_deref()), (Some("n"), Some("5")));
+            assert_eq!(metadata.annotations.as_ref().unwrap()["d"], "e");
+            assert_eq!(metadata.finalizers.as_deref(), Some(&["f".to_owned()][..]));
+            assert!(metadata.deletion_timestamp.is_some());
+            assert_eq!((&metadata.uid, &metadata.labels, &metadata.generation), (&None, &None, &None));
+            assert_eq!((&metadata.owner_references, &metadata.managed_fields), (&None, &None));
+        }
+        for metadata in [json!(null), json!(5), json!([1])] {
+            let sent: Sent<SigningKey> = serde_json::from_str(&json!({"metadata": metadata}).to_string()).unwrap();
+            assert_eq!(sent.object.unwrap_err().name(), "");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::output::Output;
 use super::{Outcome, Usage, note};
 use crate::admission::break_glass::{LONGEST, Setting};
 use crate::admission::registration::{CONFIGURATION_NAME, WEBHOOK_NAME};
-use crate::api::BREAK_GLASS;
+use crate::api::{BREAK_GLASS, Sent};
 
 /// Stop enforcement for a while, in an outage, and start it again.
 ///
@@ -130,7 +130,7 @@ fn patch(cluster: &Cluster, annotation: Option<&str>, failure_policy: &str) -> a
         "metadata": {"annotations": {BREAK_GLASS: annotation}},
         "webhooks": [{"name": WEBHOOK_NAME, "failurePolicy": failure_policy}],
     });
-    let api: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client());
+    let api: Api<Sent<ValidatingWebhookConfiguration>> = Api::all(cluster.client());
     let params = PatchParams { field_manager: Some("sekuire".to_owned()), ..PatchParams::default() };
     let what = format!("patching the ValidatingWebhookConfiguration {CONFIGURATION_NAME}");
     match cluster.try_ask(&what, api.patch(CONFIGURATION_NAME, &params, &Patch::Strategic(&patch))) {
@@ -148,14 +148,14 @@ impl Show {
     fn run(self) -> anyhow::Result<Outcome> {
         let cluster = self.cluster.connect()?;
         let what = format!("cannot read the ValidatingWebhookConfiguration {CONFIGURATION_NAME}");
-        let api: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client());
-        let found = cluster.ask(&what, api.get_opt(CONFIGURATION_NAME))?;
+        let found = cluster.get::<ValidatingWebhookConfiguration>(&what, CONFIGURATION_NAME)?;
         let Some(found) = found else {
             bail!(
                 "there is no ValidatingWebhookConfiguration {CONFIGURATION_NAME} in this cluster: no agent is refused"
             )
         };
-        let webhook = found.webhooks.iter().flatten().find(|webhook| webhook.name == WEBHOOK_NAME);
+        let webhooks = found.object.as_ref().map(|found| found.webhooks.as_deref().unwrap_or_default());
+        let webhook = webhooks.unwrap_or_default().iter().find(|webhook| webhook.name == WEBHOOK_NAME);
         let failure_policy = webhook.and_then(|webhook| webhook.failure_policy.clone());
         let state = State { failure_policy, ..state(&found, Timestamp::now()) };
         self.output.print(&state, |_| state.told())?;
@@ -163,7 +163,7 @@ impl Show {
     }
 }
 
-fn state(found: &ValidatingWebhookConfiguration, now: Timestamp) -> State {
+fn state(found: &Sent<ValidatingWebhookConfiguration>, now: Timestamp) -> State {
     match Setting::of(found.metadata.annotations.as_ref(), now) {
         Setting::Absent => State::default(),
         Setting::Open(open) => {

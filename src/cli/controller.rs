@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::replica::{self, Config, Tls};
+use crate::admission::index::SILENCE;
 use crate::telemetry::log;
 
 /// Run the controller: watch repositories, verify policies, answer admission requests.
@@ -76,6 +77,10 @@ pub struct Controller {
     /// Seconds for which a replica that was told to stop still answers, while endpoints drain.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     shutdown_delay: u64,
+    /// Seconds of silence after which a watch of the API server counts as dead. To try what follows from that; with less than
+    /// the time between two bookmarks, which is about a minute, it comes without a reason.
+    #[arg(long, value_name = "SECONDS", hide = true, default_value_t = SILENCE.as_secs())]
+    watch_silence: u64,
     /// Form of the log.
     #[arg(long, value_enum, default_value_t = log::Format::Text)]
     log_format: log::Format,
@@ -134,6 +139,7 @@ impl Controller {
             label_policy: self.label_policy,
             tls,
             allow_insecure_git_urls: self.allow_insecure_git_urls,
+            watch_silence: Duration::from_secs(self.watch_silence),
             shutdown_delay: Duration::from_secs(self.shutdown_delay),
         }
     }

@@ -79,6 +79,8 @@ pub struct Config {
     pub tls: Tls,
     /// Accept `file://` and `http://` repositories.
     pub allow_insecure_git_urls: bool,
+    /// After how long a silence a watch counts as dead.
+    pub watch_silence: Duration,
     /// How long a replica that goes still answers.
     pub shutdown_delay: Duration,
 }
@@ -94,7 +96,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     tokio::spawn(signals(shutdown.clone())?);
     let mut tasks = JoinSet::new();
-    let caches = caches::start(&client, &mut tasks);
+    let caches = caches::start(&client, config.watch_silence, &mut tasks);
     let labels = config.label_policy.as_deref();
     rollout::start(&client, &caches.index, registration::CONFIGURATION_NAME, labels, &mut tasks);
     let exe = std::env::current_exe().context("cannot find this program, which the fetch children are started from")?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
@@ -31,9 +32,9 @@ pub struct Caches {
     pub repositories: Receiver<Repositories>,
 }
 
-/// Starts the watches in `tasks`. They run for ever.
-pub fn start(client: &Client, tasks: &mut JoinSet<()>) -> Caches {
-    let index = Arc::new(PolicyIndex::default());
+/// Starts the watches in `tasks`. They run for ever. One that says nothing for `silence` counts as dead.
+pub fn start(client: &Client, silence: Duration, tasks: &mut JoinSet<()>) -> Caches {
+    let index = Arc::new(PolicyIndex::of_watches(silence));
     let keys = Arc::new(Mutex::new(Keys::default()));
     let (keys_sender, keys_changed) = watch::channel(0);
     let (repositories_sender, repositories) = watch::channel(None);

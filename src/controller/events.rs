@@ -37,7 +37,7 @@ impl Events {
     }
 
     fn recorder(&self, about: &ObjectReference, reason: &str, note: &str) -> Recorder {
-        let key = format!("{:?}/{:?}/{reason}", about.kind, about.name);
+        let key = key(about, reason);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, recorder)) = last.get(&key).filter(|(said, _)| said == note) {
             return recorder.clone();
@@ -48,6 +48,10 @@ impl Events {
         let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
         last.insert(key, (note.to_owned(), recorder.clone()));
         recorder
+    }
+
+    fn forget(&self, about: &ObjectReference, reason: &str) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(about, reason));
     }
 
     /// Reference to a `WorkspacePolicy`.
@@ -89,11 +93,26 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(error) = within(PATIENCE, recorder.publish(&event, &about)).await {
+        let mut published = within(PATIENCE, recorder.publish(&event, &about)).await;
+        // what it was to be folded into is gone, or somebody wrote into it what cannot be read: it gets one of its own
+        let fold = |error: &kube::Error| match error {
+            kube::Error::Api(status) => status.code == 404,
+            other => matches!(other, kube::Error::SerdeError(_)),
+        };
+        if published.as_ref().is_err_and(fold) {
+            self.forget(&about, reason);
+            let recorder = self.recorder(&about, reason, event.note.as_deref().unwrap_or_default());
+            published = within(PATIENCE, recorder.publish(&event, &about)).await;
+        }
+        if let Err(error) = published {
             metrics().event_dropped();
             tracing::warn!(%error, %reason, "event not published");
         }
     }
+}
+
+fn key(about: &ObjectReference, reason: &str) -> String {
+    format!("{:?}/{:?}/{reason}", about.kind, about.name)
 }
 
 fn reference(kind: &str, name: &str, uid: Option<String>) -> ObjectReference {

@@ -23,7 +23,7 @@ use super::retry::Retries;
 use super::secrets::Secrets;
 use crate::admission::index::PolicyIndex;
 use crate::api::signing_key::SigningKeyStatus;
-use crate::api::{PolicyRepository, SigningKey, conditions};
+use crate::api::{PolicyRepository, Sent, SigningKey, conditions};
 use crate::git::Git;
 
 /// Workspaces that are put back at the same time.
@@ -212,7 +212,7 @@ fn asked(repository: &PolicyRepository) -> (Option<String>, Option<i64>, [Option
 
 /// Keeps the status of the `SigningKey` objects.
 async fn report_keys(client: Client, mut caches: Caches, events: Events) {
-    let api: Api<SigningKey> = Api::all(client);
+    let api: Api<Sent<SigningKey>> = Api::all(client);
     loop {
         let now = Timestamp::now();
         let (due, next) = due_key_statuses(&caches, now);

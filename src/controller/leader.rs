@@ -267,14 +267,6 @@ impl Leader {
         Ok(())
     }
 
-    fn policies(&self) -> Api<WorkspacePolicy> {
-        Api::all(self.client.clone())
-    }
-
-    fn ledgers(&self) -> Api<PolicyLedger> {
-        Api::all(self.client.clone())
-    }
-
     /// For what is there already: whoever wrote into it may have made it unreadable.
     fn sent_policies(&self) -> Api<Sent<WorkspacePolicy>> {
         Api::all(self.client.clone())

@@ -5,7 +5,8 @@
 //! when the last renewal counts, which is what keeps a leader that was paused from writing when it wakes.
 //!
 //! Every write carries the resourceVersion that it was decided on. Whether the Lease of another is over is told by when
-//! it last changed, by this replica's own clock, so that clocks need not agree.
+//! it last changed, by this replica's own clock, so that clocks need not agree. Whoever may write the Lease may write any time
+//! into it: each field is read by itself, and what cannot be read is absent.
 
 use std::time::Duration;
 
@@ -14,15 +15,13 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
-use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::watch::{self, Receiver, Sender};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::watch::watch_object;
-use crate::api::FIELD_MANAGER;
-use crate::telemetry::metrics;
+use crate::api::{FIELD_MANAGER, Moment, Sent};
 
 /// Name of the Lease.
 pub(super) const NAME: &str = "sekuire-policy-controller";
@@ -31,7 +30,7 @@ pub(super) const DURATION: Duration = Duration::from_secs(15);
 /// What a Lease may ask for at most. Ours ask for [`DURATION`]: with more, one write would keep everybody from leading for years.
 const LONGEST: Duration = Duration::from_secs(60);
 /// The holder counts on its last renewal for so long only: it stops before another may begin.
-const COUNTS_FOR: Duration = Duration::from_secs(10);
+pub(super) const COUNTS_FOR: Duration = Duration::from_secs(10);
 /// The holder renews so often.
 const RENEW: Duration = Duration::from_secs(5);
 /// A write that takes longer is given up: it must not be on its way when the Lease is over.
@@ -77,7 +76,9 @@ impl From<Receiver<Option<Instant>>> for Leading {
 
 /// The candidacy of this replica. Run it.
 pub struct Election {
-    api: Api<Lease>,
+    api: Api<Sent<Lease>>,
+    client: Client,
+    namespace: String,
     identity: String,
     sender: Sender<Option<Instant>>,
     /// The Lease as it was seen last, and when it last changed by our clock. `None`: the watch has said nothing yet.
@@ -92,17 +93,16 @@ impl Election {
     /// A candidacy for the Lease in a namespace, and what tells whether it succeeds.
     pub fn new(client: Client, namespace: &str, identity: &str) -> (Election, Leading) {
         let (sender, receiver) = watch::channel(None);
-        let api = Api::namespaced(client, namespace);
-        let identity = identity.to_owned();
-        (
-            Election { api, identity, sender, seen: None, kept: false, renew_at: Instant::now(), retry_at: None },
-            receiver.into(),
-        )
+        let api = Api::namespaced(client.clone(), namespace);
+        let (namespace, identity, renew_at) = (namespace.to_owned(), identity.to_owned(), Instant::now());
+        let election =
+            Election { api, client, namespace, identity, sender, seen: None, kept: false, renew_at, retry_at: None };
+        (election, receiver.into())
     }
 
     /// Takes the Lease as soon as it is free and keeps it, until `shutdown`; then gives it back.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let watch = watch_object(self.api.clone(), NAME);
+        let watch = watch_object(self.client.clone(), Some(&self.namespace), NAME);
         shutdown.run_until_cancelled(self.keep(std::pin::pin!(watch))).await;
         let led = self.sender.send_replace(None).is_some();
         if led && let Err(error) = self.release().await {
@@ -114,17 +114,15 @@ impl Election {
 
     async fn keep<W>(&mut self, mut watch: std::pin::Pin<&mut W>)
     where
-        W: Stream<Item = Result<Option<Lease>, watcher::Error>>,
+        W: Stream<Item = Result<Option<Sent<Lease>>, kube::Error>>,
     {
         loop {
             let wake = self.wake();
             tokio::select! {
                 event = watch.next() => match event {
-                    Some(Ok(lease)) => self.saw(lease),
-                    Some(Err(error)) => {
-                        metrics().watch_failed("leases");
-                        tracing::warn!(%error, resource = "leases", "watch failed, trying again");
-                    }
+                    Some(Ok(lease)) => self.saw(lease.map(read)),
+                    // what was seen last is over by itself
+                    Some(Err(_said)) => {}
                     None => return,
                 },
                 () = tokio::time::sleep_until(wake) => {}
@@ -152,7 +150,17 @@ impl Election {
         if self.seen.is_some() && matches!((old, new), (Some(old), Some(new)) if new < old) {
             return;
         }
+        let (changed, leads) = (old != new, self.sender.borrow().is_some());
         self.is_now(lease);
+        if changed && leads {
+            // put back soon, and not in a spin
+            self.renew_at = self.renew_at.min(Instant::now() + RETRY);
+            tracing::warn!(
+                kind = "Lease",
+                name = NAME,
+                "somebody else changed or deleted the Lease that this replica holds"
+            );
+        }
     }
 
     /// The Lease is so now. An older one than was seen last is no echo here: the cluster was restored from a backup, and
@@ -197,7 +205,7 @@ impl Election {
     /// Takes or renews the Lease.
     async fn write(&mut self, lease: Option<Lease>, mine: bool) {
         let start = Instant::now();
-        let lease = self.filled(lease, mine);
+        let lease = Sent::from(self.filled(lease, mine));
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let written = async {
             match lease.metadata.resource_version {
@@ -207,7 +215,7 @@ impl Election {
         };
         match tokio::time::timeout(WRITE_TIMEOUT, written).await {
             Ok(Ok(written)) => {
-                self.seen = Some((Some(written), Instant::now()));
+                self.seen = Some((Some(read(written)), Instant::now()));
                 self.renew_at = start + RENEW;
                 self.sender.send_replace(Some(start + COUNTS_FOR));
             }
@@ -224,7 +232,7 @@ impl Election {
     async fn look_again(&mut self) {
         self.retry_at = Some(Instant::now() + RETRY);
         match tokio::time::timeout(WRITE_TIMEOUT, self.api.get_opt(NAME)).await {
-            Ok(Ok(lease)) => self.is_now(lease),
+            Ok(Ok(lease)) => self.is_now(lease.map(read)),
             failed => {
                 let why = failed.map_or_else(|_| "no answer".to_owned(), |result| format!("{:?}", result.err()));
                 tracing::warn!(error = %why, "Lease not read");
@@ -232,19 +240,22 @@ impl Election {
         }
     }
 
+    /// The Lease with a spec of ours alone.
     fn filled(&self, lease: Option<Lease>, mine: bool) -> Lease {
-        let metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
-        let mut lease = lease.unwrap_or(Lease { metadata, spec: None });
-        let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
-        let now = MicroTime(Timestamp::now());
-        if !mine {
-            spec.acquire_time = Some(now.clone());
-            spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(0).saturating_add(1));
-        }
-        spec.holder_identity = Some(self.identity.clone());
-        spec.lease_duration_seconds = i32::try_from(DURATION.as_secs()).ok();
-        spec.renew_time = Some(now);
-        lease
+        let now = Some(MicroTime(Timestamp::now()));
+        let fresh = || ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
+        let (metadata, before) = lease.map_or_else(|| (fresh(), None), |lease| (lease.metadata, lease.spec));
+        let before = before.unwrap_or_default();
+        let transitions = before.lease_transitions.unwrap_or(0);
+        let spec = LeaseSpec {
+            acquire_time: before.acquire_time.filter(|_| mine).or_else(|| now.clone()),
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            lease_transitions: Some(if mine { transitions } else { transitions.saturating_add(1) }),
+            renew_time: now,
+            ..LeaseSpec::default()
+        };
+        Lease { metadata, spec: Some(spec) }
     }
 
     /// Gives the Lease back, so that nobody waits for its end.
@@ -254,27 +265,49 @@ impl Election {
             spec.holder_identity = None;
         }
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        self.api.replace(NAME, &params, &lease).await.map(drop)
+        self.api.replace(NAME, &params, &lease.into()).await.map(drop)
     }
 }
 
-pub(super) fn holder(lease: &Lease) -> Option<&str> {
+/// What can be read of a Lease.
+pub(super) fn read(sent: Sent<Lease>) -> Lease {
+    let unreadable = match sent.object {
+        Ok(lease) => return *lease,
+        Err(unreadable) => unreadable,
+    };
+    let time = |field: &str| unreadable.field::<Moment>(field).and_then(|moment| moment.at()).map(MicroTime);
+    let spec = LeaseSpec {
+        acquire_time: time("acquireTime"),
+        holder_identity: unreadable.text("holderIdentity"),
+        lease_duration_seconds: unreadable.field("leaseDurationSeconds"),
+        lease_transitions: unreadable.field("leaseTransitions"),
+        renew_time: time("renewTime"),
+        ..LeaseSpec::default()
+    };
+    Lease { metadata: sent.metadata, spec: Some(spec) }
+}
+
+fn holder(lease: &Lease) -> Option<&str> {
     lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
 }
 
 /// How long the holder said that it counts, [`LONGEST`] at most.
-pub(super) fn duration(lease: Option<&Lease>) -> Duration {
+fn duration(lease: Option<&Lease>) -> Duration {
     let seconds = lease.and_then(|lease| lease.spec.as_ref()?.lease_duration_seconds);
     seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(DURATION, Duration::from_secs).min(LONGEST)
 }
 
 /// Over for so long, by the wall clock, that no two clocks differ as much: who starts after the holder has died does not
 /// wait once more.
-pub(super) fn long_dead(lease: Option<&Lease>) -> bool {
-    let renewed = lease.and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref());
-    let since = renewed.map(|renewed| Timestamp::now().duration_since(renewed.0));
+fn long_dead(lease: Option<&Lease>) -> bool {
     let twice = SignedDuration::try_from(duration(lease) * 2).unwrap_or(SignedDuration::MAX);
-    since.is_none_or(|since| since > twice)
+    since_renewal(lease).is_none_or(|since| since > twice)
+}
+
+/// For how long it was not renewed, by the wall clock; negative where that is to come. `None`: it does not say.
+pub(super) fn since_renewal(lease: Option<&Lease>) -> Option<SignedDuration> {
+    let renewed = lease.and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref());
+    renewed.map(|renewed| Timestamp::now().duration_since(renewed.0))
 }
 
 /// Versions of one object are numbers that grow; one that is none is older than all.
@@ -285,6 +318,24 @@ fn version(lease: &Lease) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_lease_that_cannot_be_read_whole_each_field_counts_that_can_be() {
+        for (renewed, counts) in [
+            ("9999-12-31T23:59:59.000000Z", Some(Timestamp::MAX)),
+            ("10000-01-01T22:59:59.000000Z", None),
+            ("-001-12-31T01:00:00.000000Z", None),
+        ] {
+            let lease = serde_json::json!({"metadata": {"name": NAME, "resourceVersion": "7"}, "spec": {
+                "holderIdentity": "a", "leaseDurationSeconds": 20, "leaseTransitions": 3, "renewTime": renewed,
+                "acquireTime": "2026-06-01T12:00:00.000000Z"}});
+            let lease = read(serde_json::from_str(&lease.to_string()).unwrap());
+            assert_eq!((holder(&lease), duration(Some(&lease)).as_secs(), version(&lease)), (Some("a"), 20, 7));
+            let spec = lease.spec.unwrap();
+            assert_eq!(spec.renew_time.map(|time| time.0), counts, "{renewed}");
+            assert_eq!(spec.acquire_time.unwrap().0, "2026-06-01T12:00:00Z".parse().unwrap());
+        }
+    }
 
     #[test]
     fn a_lease_counts_for_as_long_as_it_says_but_never_for_more_than_a_minute() {

@@ -24,7 +24,7 @@ use super::report::{self, Fault, Look};
 use super::retry::{jittered, pause};
 use super::secrets::Secrets;
 use crate::api::policy_repository::Cursor;
-use crate::api::{ACCEPT_REWIND, PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT, conditions};
+use crate::api::{ACCEPT_REWIND, PolicyRepository, PolicyRepositoryStatus, REQUESTED_AT, Sent, conditions};
 use crate::git::{Git, GitError, Reference, Request, Snapshot};
 use crate::policy::Reason;
 use crate::telemetry::trace;
@@ -387,7 +387,7 @@ impl Worker {
     }
 
     async fn write_status(&self, repository: &PolicyRepository, look: &Look, requested: Option<&str>) {
-        let (name, api) = (repository.name_any(), Api::<PolicyRepository>::all(self.client.clone()));
+        let (name, api) = (repository.name_any(), Api::<Sent<PolicyRepository>>::all(self.client.clone()));
         let mut latest = repository.clone();
         for _ in 0..3 {
             let mut previous = latest.status.clone().unwrap_or_default();
@@ -400,17 +400,19 @@ impl Worker {
             let (params, patch) = super::apply::<PolicyRepository>(&name, version.as_deref(), "status", &status);
             match in_time(api.patch_status(&name, &params, &patch)).await {
                 Ok(_) => return self.tell(&name, repository, &previous, &status).await,
-                Err(kube::Error::Api(refused)) if refused.code == 409 => match in_time(api.get(&name)).await {
-                    // what was looked at is still what is asked for: only something else of the object changed
-                    Ok(now)
-                        if now.uid() == repository.uid()
-                            && now.metadata.generation == repository.metadata.generation =>
-                    {
-                        latest = now;
+                Err(kube::Error::Api(refused)) if refused.code == 409 => {
+                    match in_time(api.get(&name)).await.and_then(Sent::readable) {
+                        // what was looked at is still what is asked for: only something else of the object changed
+                        Ok(now)
+                            if now.uid() == repository.uid()
+                                && now.metadata.generation == repository.metadata.generation =>
+                        {
+                            latest = now;
+                        }
+                        // the watch brings the new spec, and with it the next look
+                        _ => return,
                     }
-                    // the watch brings the new spec, and with it the next look
-                    _ => return,
-                },
+                }
                 Err(error) => return tracing::warn!(%error, kind = "PolicyRepository", name, "status not written"),
             }
         }

@@ -4,15 +4,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::telemetry::metrics;
 use futures::StreamExt as _;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::runtime::watcher;
-use kube::{Api, Client};
+use kube::Client;
 use tokio::sync::watch::{Receiver, Sender};
 
 use super::watch::watch_object;
+use crate::api::Sent;
 
 /// What a Secret holds.
 pub type Data = BTreeMap<String, ByteString>;
@@ -63,12 +62,11 @@ impl Secrets {
     }
 
     async fn watch(self, name: String, sender: Arc<Sender<State>>) {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let mut events = std::pin::pin!(watch_object(api, &name));
+        let mut events = std::pin::pin!(watch_object(self.client.clone(), Some(&self.namespace), &name));
         loop {
             tokio::select! {
                 event = events.next() => match event {
-                    Some(event) => { sender.send_if_modified(|state| take(state, &name, event)); }
+                    Some(event) => { sender.send_if_modified(|state| take(state, event)); }
                     None => return,
                 },
                 () = sender.closed() => {
@@ -85,13 +83,12 @@ impl Secrets {
 }
 
 /// Takes over what the watch says. Returns whether that is something new.
-fn take(state: &mut State, name: &str, event: Result<Option<Secret>, watcher::Error>) -> bool {
+fn take(state: &mut State, event: Result<Option<Sent<Secret>>, kube::Error>) -> bool {
     let new = match event {
-        Ok(Some(secret)) => State::Present(Arc::new(secret.data.unwrap_or_default())),
+        Ok(Some(Sent { object: Ok(secret), .. })) => State::Present(Arc::new(secret.data.unwrap_or_default())),
+        Ok(Some(Sent { object: Err(unreadable), .. })) => State::Unreadable(unreadable.why),
         Ok(None) => State::Absent,
         Err(error) => {
-            metrics().watch_failed("secrets");
-            tracing::warn!(%error, resource = "secrets", name, "watch failed, trying again");
             match state {
                 State::Waiting | State::Unreadable(_) => State::Unreadable(error.to_string()),
                 // what was read last counts until something else is read

@@ -10,25 +10,27 @@
 //!
 //! Nothing is waited for without end: a page of a list and the start of a watch for as long as any request, and a watch for
 //! its next bookmark.
+//!
+//! Nothing is read but through [`Sent`], so that no part of an object that nobody needs keeps it from being seen. That one
+//! cannot look at all is a gauge (`sekuire_watch_up`), and told to whoever watches a single object.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use futures::stream::{self, BoxStream};
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use futures::channel::mpsc;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::Request;
-use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::answer::{self, in_time};
+use super::answer::in_time;
 use super::retry::jittered;
 use crate::api::sent::SentList;
 use crate::api::{Sent, Unreadable, is_older};
-use crate::telemetry::metrics;
+use crate::telemetry::{WatchUp, metrics};
 
 /// What a watch says.
 pub enum Seen<K> {
@@ -56,15 +58,15 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// After a watch that ends sooner the pauses grow: everything is listed again after each.
 const SHORT: Duration = Duration::from_secs(10);
-/// A single object is listed again so often, whatever its watch says.
-const AGAIN: Duration = Duration::from_secs(300);
+/// The same for a single object, which costs next to nothing.
+const WATCH_ONE: Duration = Duration::from_secs(300);
 
 /// Lists and watches all objects of a kind, for ever. Faults are logged and tried again, with growing pauses.
 pub async fn list_watch<K>(client: Client, sink: impl FnMut(Seen<K>))
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    follow(client, None, sink).await;
+    follow(client, Scope::default(), sink, |_| ()).await;
 }
 
 /// The same of the one object of this name, for which a right to that name alone is enough.
@@ -72,61 +74,76 @@ pub async fn list_watch_one<K>(client: Client, name: &str, sink: impl FnMut(Seen
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    follow(client, Some(format!("metadata.name={name}")), sink).await;
+    follow(client, Scope { name: Some(name.to_owned()), ..Scope::default() }, sink, |_| ()).await;
 }
 
-/// What an object in a namespace, or one of the cluster, is now, and each time when it changes; `None`: there is none. As
-/// [`watcher::watch_object`], but listed again after every fault and every five minutes: that one would resume.
-pub fn watch_object<K>(api: Api<K>, name: &str) -> impl Stream<Item = watcher::Result<Option<K>>> + Send + use<K>
+/// What an object of a namespace, or (`None`) one of the cluster, is now and each time when it changes, as far as it can be
+/// read; `None`: there is none. An error: nobody knows, until the next item. It never ends, and does something only while it
+/// is waited for.
+pub fn watch_object<K>(
+    client: Client,
+    namespace: Option<&str>,
+    name: &str,
+) -> impl Stream<Item = Result<Option<Sent<K>>, kube::Error>> + Send + use<K>
 where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let name = name.to_owned();
-    let begin = move || Watching {
-        watch: watcher::watch_object(api.clone(), &name).boxed(),
-        until: Instant::now() + answer::LONGEST,
-        listed: false,
-    };
-    let next = |(begin, mut current): (_, Option<Watching<K>>)| async move {
-        loop {
-            let Watching { watch, until, listed } = current.get_or_insert_with(&begin);
-            match tokio::time::timeout_at(*until, watch.next()).await {
-                Ok(Some(Ok(object))) => {
-                    if !std::mem::replace(listed, true) {
-                        *until = Instant::now() + AGAIN;
-                    }
-                    return Some((Ok(object), (begin, current)));
-                }
-                Ok(Some(Err(error))) => return Some((Err(error), (begin, None))),
-                Err(_late) if !*listed => {
-                    return Some((Err(watcher::Error::InitialListFailed(answer::late())), (begin, None)));
-                }
-                Ok(None) | Err(_) => current = None,
-            }
+    let scope = Scope { namespace: namespace.map(str::to_owned), name: Some(name.to_owned()) };
+    let (sender, receiver) = mpsc::unbounded();
+    let failures = sender.clone();
+    // who does not listen any more drops the sender's side too
+    let tell = |sender: &mpsc::UnboundedSender<_>, said| drop(sender.unbounded_send(said));
+    let sink = move |seen: Seen<K>| match seen {
+        Seen::Now(object) => {
+            tell(&sender, Ok(Some(Sent { metadata: object.meta().clone(), object: Ok(object) })));
         }
+        Seen::Unreadable(unreadable) => {
+            tell(&sender, Ok(Some(Sent { metadata: unreadable.metadata.clone(), object: Err(unreadable) })));
+        }
+        Seen::Gone(_) => tell(&sender, Ok(None)),
+        Seen::All(names) if names.is_empty() => tell(&sender, Ok(None)),
+        Seen::All(_) | Seen::Alive => {}
     };
-    stream::unfold((begin, None), next).default_backoff()
+    let following = follow(client, scope, sink, move |error| tell(&failures, Err(error)));
+    stream::select(receiver, stream::once(following).filter_map(|()| std::future::ready(None)))
 }
 
-/// A watch of one object.
-struct Watching<K> {
-    watch: BoxStream<'static, watcher::Result<Option<K>>>,
-    /// When it is begun anew.
-    until: Instant,
-    /// Whether it has said what there is.
-    listed: bool,
+/// Which objects of a kind.
+#[derive(Clone, Default)]
+struct Scope {
+    /// Those of one namespace; `None`: of all, or of the cluster.
+    namespace: Option<String>,
+    /// The one of this name.
+    name: Option<String>,
 }
 
-async fn follow<K>(client: Client, fields: Option<String>, mut sink: impl FnMut(Seen<K>))
+impl Scope {
+    fn request<K: Resource<DynamicType = ()>>(&self) -> Request {
+        Request::new(K::url_path(&(), self.namespace.as_deref()))
+    }
+
+    fn fields(&self) -> Option<String> {
+        self.name.as_ref().map(|name| format!("metadata.name={name}"))
+    }
+
+    fn timeout(&self) -> Duration {
+        if self.name.is_some() { WATCH_ONE } else { WATCH }
+    }
+}
+
+async fn follow<K>(client: Client, scope: Scope, mut sink: impl FnMut(Seen<K>), mut failed: impl FnMut(kube::Error))
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let mut pause = FIRST_PAUSE;
     let mut last = None;
+    let mut up = metrics().watch_begins(&K::plural(&()));
     loop {
         let start = Instant::now();
-        if let Err(error) = list_then_watch(&client, fields.as_deref(), &mut last, &mut sink).await {
-            say_failed(&K::plural(&()), &error);
+        if let Err(error) = list_then_watch(&client, &scope, &mut last, &mut up, &mut sink).await {
+            up.set(false);
+            say_failed(&K::plural(&()), scope.name.as_deref(), &error);
+            failed(error);
         }
         if start.elapsed() > SHORT {
             pause = FIRST_PAUSE;
@@ -139,30 +156,32 @@ where
 /// Until the watch ends. `last` is the resourceVersion that was seen last.
 async fn list_then_watch<K>(
     client: &Client,
-    fields: Option<&str>,
+    scope: &Scope,
     last: &mut Option<String>,
+    up: &mut WatchUp,
     sink: &mut impl FnMut(Seen<K>),
 ) -> Result<(), kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
 {
-    let version = list(client, fields, sink).await?;
+    let version = list(client, scope, sink).await?;
+    up.set(true);
     if is_older(&version, last.as_deref()) {
         let resource = K::plural(&());
         tracing::warn!(%resource, "cluster is in an older state, as after a restore: everything was listed again");
     }
-    watch(client, fields, last.insert(version), sink).await
+    watch(client, scope, last.insert(version), sink).await
 }
 
-fn say_failed(resource: &str, error: &kube::Error) {
+fn say_failed(resource: &str, name: Option<&str>, error: &kube::Error) {
     metrics().watch_failed(resource);
     match error {
         kube::Error::Api(status) if status.code == 404 => {
             let advice = "the cluster does not know this kind, and nothing is answered without it: apply the CRDs \
                           (`sekuire crds | kubectl apply --server-side -f -`)";
-            tracing::error!(resource, advice, "watch failed, trying again");
+            tracing::error!(resource, name, advice, "watch failed, trying again");
         }
-        _ => tracing::warn!(resource, %error, "watch failed, trying again"),
+        _ => tracing::warn!(resource, name, %error, "watch failed, trying again"),
     }
 }
 
@@ -177,13 +196,13 @@ fn tell<K: Resource<DynamicType = ()>>(sent: Sent<K>, sink: &mut impl FnMut(Seen
     }
 }
 
-async fn list<K>(client: &Client, fields: Option<&str>, sink: &mut impl FnMut(Seen<K>)) -> Result<String, kube::Error>
+async fn list<K>(client: &Client, scope: &Scope, sink: &mut impl FnMut(Seen<K>)) -> Result<String, kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
 {
     let mut names = HashSet::new();
-    let mut params = ListParams { field_selector: fields.map(str::to_owned), ..ListParams::default() }.limit(PAGE);
-    let request = Request::new(K::url_path(&(), None));
+    let mut params = ListParams { field_selector: scope.fields(), ..ListParams::default() }.limit(PAGE);
+    let request = scope.request::<K>();
     loop {
         let page = request.list(&params).map_err(kube::Error::BuildRequest)?;
         let page: SentList<K> = in_time(client.request(page)).await?;
@@ -205,17 +224,17 @@ where
 /// Watches until the server ends it, or it is no longer worth anything. `version` is kept to be the one seen last.
 async fn watch<K>(
     client: &Client,
-    fields: Option<&str>,
+    scope: &Scope,
     version: &mut String,
     sink: &mut impl FnMut(Seen<K>),
 ) -> Result<(), kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
 {
-    let api: Api<Sent<K>> = Api::all(client.clone());
-    let timeout = u32::try_from(jittered(WATCH).as_secs()).ok();
-    let params = WatchParams { field_selector: fields.map(str::to_owned), timeout, ..WatchParams::default() };
-    let stream = match in_time(api.watch(&params, version)).await {
+    let timeout = u32::try_from(jittered(scope.timeout()).as_secs()).ok();
+    let params = WatchParams { field_selector: scope.fields(), timeout, ..WatchParams::default() };
+    let request = scope.request::<K>().watch(&params, version).map_err(kube::Error::BuildRequest)?;
+    let stream = match in_time(client.request_events::<Sent<K>>(request)).await {
         Err(kube::Error::Api(status)) if status.code == 410 => return Ok(()),
         other => other?,
     };

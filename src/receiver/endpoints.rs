@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::bucket::Bucket;
 use crate::api::policy_repository::WebhookReceiver;
-use crate::api::{FIELD_MANAGER, PolicyRepository, REQUESTED_AT};
+use crate::api::{FIELD_MANAGER, PolicyRepository, REQUESTED_AT, Sent};
 use crate::controller::answer::in_time;
 use crate::controller::caches::Repositories;
 use crate::controller::secrets::{Secrets, State};
@@ -182,7 +182,7 @@ impl Endpoint {
     }
 
     async fn ask_for_looks(&self, client: Client) {
-        let api: Api<PolicyRepository> = Api::all(client);
+        let api: Api<Sent<PolicyRepository>> = Api::all(client);
         let mut bucket = Bucket::new(LOOKS_AT_ONCE, BETWEEN_LOOKS, Instant::now());
         let mut asked = self.asked.subscribe();
         // the sender lives in `self`
@@ -193,7 +193,7 @@ impl Endpoint {
             let number = *asked.borrow_and_update();
             let annotation = json!({"metadata": {"annotations": {REQUESTED_AT[0]: Timestamp::now().to_string()}}});
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            match in_time(api.patch_metadata(&self.name, &params, &Patch::Merge(annotation))).await {
+            match in_time(api.patch(&self.name, &params, &Patch::Merge(annotation))).await {
                 Ok(_) => {
                     self.written.send_replace(number);
                 }

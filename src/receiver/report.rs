@@ -13,8 +13,8 @@ use tokio::sync::watch::Receiver;
 
 use super::PATH;
 use super::endpoints::Endpoints;
-use crate::api::PolicyRepository;
 use crate::api::conditions::{self, NewCondition};
+use crate::api::{PolicyRepository, Sent};
 use crate::controller::answer::in_time;
 use crate::controller::caches::Repositories;
 use crate::controller::events::Events;
@@ -34,7 +34,7 @@ pub async fn report(
     mut leading: Leading,
     events: Events,
 ) {
-    let api: Api<PolicyRepository> = Api::all(client);
+    let api: Api<Sent<PolicyRepository>> = Api::all(client);
     let mut changes = endpoints.as_ref().map(|endpoints| endpoints.changes());
     loop {
         leading.wait_for(true).await;
@@ -85,7 +85,7 @@ fn wanted(repository: &PolicyRepository, endpoints: Option<&Endpoints>) -> Optio
 }
 
 async fn write(
-    api: &Api<PolicyRepository>,
+    api: &Api<Sent<PolicyRepository>>,
     repository: &PolicyRepository,
     wanted: &[NewCondition],
     events: &Events,

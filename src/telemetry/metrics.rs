@@ -10,10 +10,13 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 use super::labels::{ChildFailure, Decided, Hook, Mode};
 use super::repositories::RepositoryMetrics;
+use super::watches::{WatchUp, Watches};
 use crate::policy::Rule;
 
 /// Seconds. A decision takes tens of microseconds; one that waits for the label of a namespace up to a second.
@@ -21,7 +24,7 @@ const LATENCIES: [f64; 15] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
 /// What is watched.
-const WATCHED: [&str; 9] = [
+const WATCHED: [&str; 11] = [
     "workspacepolicies",
     "signingkeys",
     "signingthresholds",
@@ -31,6 +34,8 @@ const WATCHED: [&str; 9] = [
     "secrets",
     "leases",
     "validatingwebhookconfigurations",
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
 ];
 
 /// The kind of what is judged.
@@ -54,6 +59,7 @@ pub struct Metrics {
     git_processes: [IntCounter; 4],
     events_dropped: IntCounter,
     watch_failures: IntCounterVec,
+    watches: Watches,
     panics: IntCounterVec,
     trace_failures: IntCounter,
     /// Those of the leader; gone with it.
@@ -113,6 +119,7 @@ impl Metrics {
                 "resource",
                 &WATCHED,
             ),
+            watches: watches(&registry),
             panics: counters(
                 &registry,
                 "sekuire_panics_total",
@@ -183,6 +190,11 @@ impl Metrics {
         self.watch_failures.with_label_values(&[resource]).inc();
     }
 
+    /// A watch begins. It is down until it is said to be up.
+    pub fn watch_begins(&self, resource: &str) -> WatchUp {
+        self.watches.begin(resource)
+    }
+
     /// A request was answered with a 500, or a document refused, because of a panic.
     pub fn panicked(&self, server: &'static str) {
         self.panics.with_label_values(&[server]).inc();
@@ -232,6 +244,14 @@ fn webhook_registered(registry: &Registry) -> IntGauge {
     let gauge = built(IntGauge::new("sekuire_webhook_registered", help));
     register(registry, gauge.clone());
     gauge
+}
+
+fn watches(registry: &Registry) -> Watches {
+    let help =
+        "1 while this replica sees the objects of a resource: 0 from when a list or watch of it fails until one works.";
+    let gauge = built(IntGaugeVec::new(Opts::new("sekuire_watch_up", help), &["resource"]));
+    register(registry, gauge.clone());
+    Watches::new(gauge)
 }
 
 /// With a series for each of these values from the start: else the first increase of each would go unseen.

@@ -20,6 +20,7 @@ mod rationed;
 mod repositories;
 mod state;
 pub mod trace;
+mod watches;
 
 pub use exposition::Exposition;
 pub use labels::{Decided, Mode};
@@ -27,6 +28,7 @@ pub use metrics::metrics;
 pub use rationed::Rationed;
 pub use repositories::RepositoryMetrics;
 pub use state::Sources;
+pub use watches::WatchUp;
 
 /// The commit that this program was built from, as its image says.
 pub fn revision() -> String {

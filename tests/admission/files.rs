@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::client::{Connection, blind, trusting};
 use super::server::{NAME, files, write_certificate};
 use super::world;
+use crate::cluster::{Cluster, ControllerOptions};
+use crate::resilience::support::{DENIED, Site, agent, dry_run, until};
 
 /// What the kubelet does with a Secret's volume: the files are symlinks through `..data`, which is swapped whole.
 fn mount(folder: &Path, generation: &str) {
@@ -37,6 +39,49 @@ fn served_by(folder: &Path) -> String {
 
 fn pem(text: &str) -> rustls::pki_types::CertificateDer<'static> {
     rustls::pki_types::pem::PemObject::from_pem_slice(text.as_bytes()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_never_ends_is_served_by_a_replica_that_is_ready_and_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    // cert-manager's authority of a hundred centuries: 99991231235959Z
+    let never = rcgen::date_time_ymd(9999, 12, 31) + Duration::from_secs(86_399);
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    authority.not_after = never;
+    let authority = rcgen::CertifiedIssuer::self_signed(authority, rcgen::KeyPair::generate().unwrap()).unwrap();
+    let mut leaf = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    leaf.not_after = never;
+    let key = rcgen::KeyPair::generate().unwrap();
+    crate::cluster::leaks::secret("the key of a webhook", key.serialize_pem());
+    let files = [
+        ("cert", leaf.signed_by(&key, &authority).unwrap().pem()),
+        ("key", key.serialize_pem()),
+        ("ca", authority.pem()),
+    ];
+    let flags = files.map(|(name, pem)| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        format!("--tls-{name}-file={}", path.display())
+    });
+    let site = Site::new(Cluster::options()).await;
+    site.commit([&site.document("ws_a", "1", &[DENIED])]).await;
+    let namespace = site.namespace("ws_a").await;
+    let options = ControllerOptions::new("a").metrics().flags(flags.each_ref().map(String::as_str));
+    let controller = options.start(&site.cluster).await;
+    until("the API server asks it", async || {
+        let refused = site.agents(&namespace).create(&dry_run(), &agent(&namespace, "bad", &[DENIED])).await;
+        let why = refused.map_or_else(|error| error.to_string(), |_| "admitted".to_owned());
+        if why.contains("[tool.blocked]") { Ok(()) } else { Err(why) }
+    })
+    .await;
+    let scraped = crate::observe::support::scrape(&controller).await;
+    let series = crate::observe::support::series(&scraped);
+    let last = 253_402_207_200.0;
+    for which in ["serving", "authority"] {
+        let end = series[&format!("sekuire_certificate_expiry_timestamp_seconds{{certificate=\"{which}\"}}")];
+        assert!((last..last + 1.0).contains(&end), "{which}: {end}");
+    }
 }
 
 #[tokio::test]

@@ -35,7 +35,8 @@ async fn events(client: &Client, reason: &str, note: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_leader_registers_the_webhook_and_puts_back_whatever_is_changed() {
+async fn the_leader_registers_the_webhook_and_puts_it_back_when_it_is_changed_or_deleted_with_an_event_that_says_what()
+{
     let cluster = Cluster::start().await;
     let client = cluster.client().await;
     let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());

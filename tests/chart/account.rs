@@ -92,6 +92,7 @@ async fn the_account_may_do_what_the_list_says_and_nothing_else() {
         &["delete", "policyledgers.sekuire.ai"],
         &["delete", "validatingwebhookconfigurations/sekuire-policy-controller"],
         &["update", "validatingwebhookconfigurations/other"],
+        &["create", "validatingwebhookconfigurations"],
         &["update", "clusterroles"],
         &["impersonate", "users"],
         &["*", "*"],
@@ -172,8 +173,14 @@ async fn the_controller_does_all_its_work_as_its_account() {
     site.enforced("ws-a", "1").await;
     let namespace = site.namespace("ws_a").await;
     until("refused", async || story.is_denied(&namespace).await).await;
-    // the configuration is put back, and the account may create it
-    site.cluster.kubectl(["delete", "validatingwebhookconfigurations", NAME]).await.ok();
+    // what is changed in the configuration is put back
+    let ignore = r#"[{"op": "replace", "path": "/webhooks/0/rules", "value": []}]"#;
+    site.cluster.kubectl(["patch", "validatingwebhookconfigurations", NAME, "--type=json", "-p", ignore]).await.ok();
+    until("put back", async || match site.events(NAME, "WebhookRestored").await {
+        0 => Err("no Event"),
+        _ => Ok(()),
+    })
+    .await;
     until("refused again", async || story.is_denied(&namespace).await).await;
     // the receiver: nothing else would have it looked at within the hour
     site.commit([&site.document("ws_a", "2", &[DENIED, "curl"])]).await;
@@ -195,4 +202,54 @@ async fn the_controller_does_all_its_work_as_its_account() {
     assert_eq!(story.site.lease().await.0, None, "given back");
     let log = story.controller.log();
     assert!(!log.to_lowercase().contains("forbidden"), "{log}");
+}
+
+#[tokio::test]
+async fn a_deleted_webhook_configuration_is_made_again_only_with_the_right_to_and_else_that_it_is_gone_is_said_aloud() {
+    let program = match find() {
+        Ok(program) => program,
+        Err(why) => skip!(why),
+    };
+    for recreate in [false, true] {
+        let site = Site::new(ClusterOptions::default()).await;
+        let value = format!("webhook.recreate={recreate}");
+        install(&site.cluster, &program, &["--set", &value]).await;
+        let options = ControllerOptions::new("a").kubeconfig(kubeconfig(&site.cluster).await).metrics();
+        let owner = format!("--owner={NAME}");
+        let options = if recreate { options.flags([owner.as_str()]) } else { options };
+        let mut controller = options.start(&site.cluster).await;
+        let registered = async |expected: f64| {
+            until(&format!("registered is {expected}, with recreate={recreate}"), async || {
+                let scraped = crate::observe::support::scrape(&controller).await;
+                let now = crate::observe::support::series(&scraped)["sekuire_webhook_registered"];
+                if now.to_bits() == expected.to_bits() { Ok(()) } else { Err(now) }
+            })
+            .await;
+        };
+        registered(1.0).await;
+        site.cluster.kubectl(["delete", "validatingwebhookconfigurations", NAME]).await.ok();
+        if recreate {
+            until("an Event tells that it was put back", async || match site.events(NAME, "WebhookRestored").await {
+                0 => Err("none"),
+                _ => Ok(()),
+            })
+            .await;
+            registered(1.0).await;
+            let owner = "jsonpath={.metadata.ownerReferences[0].name}";
+            let get = ["get", "validatingwebhookconfigurations", NAME, "-o", owner];
+            assert_eq!(site.cluster.kubectl(get).await.ok(), NAME);
+        } else {
+            until("an Event tells that it is gone", async || match site.events(NAME, "WebhookMissing").await {
+                0 => Err("none"),
+                _ => Ok(()),
+            })
+            .await;
+            registered(0.0).await;
+            assert!(controller.log().contains("the webhook configuration is gone"), "{}", controller.log());
+            // applied again, it is filled in again
+            install(&site.cluster, &program, &["--set", &value]).await;
+            registered(1.0).await;
+        }
+        assert!(controller.terminate().await.success());
+    }
 }

@@ -5,5 +5,5 @@ mod metrics;
 mod prometheus;
 mod rules;
 mod source;
-mod support;
+pub(crate) mod support;
 mod traces;

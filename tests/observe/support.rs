@@ -97,12 +97,12 @@ pub(super) async fn get(address: &str, path: &str) -> Result<String, kube::Error
 }
 
 /// The metrics of a replica.
-pub(super) async fn scrape(controller: &Controller) -> String {
+pub(crate) async fn scrape(controller: &Controller) -> String {
     get(&controller.metrics_address(), "/metrics").await.unwrap()
 }
 
 /// The series of a scrape, by name and labels as they stand there.
-pub(super) fn series(text: &str) -> BTreeMap<String, f64> {
+pub(crate) fn series(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     lines
         .map(|line| {

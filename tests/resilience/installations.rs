@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::support::{History, Site, until};
 use crate::cluster::{Cluster, Controller, ControllerOptions};
@@ -144,6 +144,114 @@ async fn whoever_keeps_a_lease_alive_somewhere_and_leads_the_webhook_there_has_n
     enforced(&site, "2").await;
     assert!(!stands_aside(&a, "attackers"), "{}", a.log());
     assert!(site.events("sekuire-policy-controller", "WebhookRestored").await > 0);
+}
+
+/// Has the webhook configuration lead to a Service in a namespace, and nobody be asked about agents.
+async fn lead_elsewhere(site: &Site, namespace: &str) {
+    let service = json!({"name": "webhook", "namespace": namespace, "path": "/validate", "port": 443});
+    let lie = json!([
+        {"op": "replace", "path": "/webhooks/0/clientConfig", "value": {"service": service}},
+        {"op": "replace", "path": "/webhooks/0/rules", "value": []},
+    ]);
+    let kind = "validatingwebhookconfiguration/sekuire-policy-controller";
+    site.cluster.kubectl(["patch", kind, "--type=json", "-p", &lie.to_string()]).await.ok();
+}
+
+/// What may be found in the namespace that the configuration leads to, and is no live Lease of an installation.
+fn no_live_leases() -> Vec<(&'static str, Option<String>)> {
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut lease: Value = serde_json::from_str(&lease("attackers")).unwrap();
+        change(&mut lease);
+        Some(lease.to_string())
+    };
+    let renewed = |time: &'static str| with(&move |lease| lease["spec"]["renewTime"] = json!(time));
+    let never = json!([{"manager": "x", "operation": "Update", "apiVersion": "coordination.k8s.io/v1",
+        "time": "9999-12-31T23:59:59Z", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {}}}]);
+    vec![
+        ("there is none", None),
+        ("renewed in the year 9999", renewed("9999-12-31T23:59:59.000000Z")),
+        ("renewed after the year 9999", renewed("9999-12-31T23:59:59.000000-23:59")),
+        ("renewed before the first year", renewed("0000-01-01T00:00:00.000000+23:59")),
+        ("renewed in ten years", renewed("2099-01-01T00:00:00.000000Z")),
+        ("renewed long ago", renewed("2020-01-01T00:00:00.000000Z")),
+        ("it does not say when", with(&|lease| drop(lease["spec"].as_object_mut().unwrap().remove("renewTime")))),
+        ("no spec", with(&|lease| lease["spec"] = json!({}))),
+        (
+            "fields managed in the year 9999",
+            with(&move |lease| {
+                lease["metadata"]["managedFields"] = never.clone();
+                lease["spec"]["renewTime"] = json!("2020-01-01T00:00:00.000000Z");
+            }),
+        ),
+        // of this one it shows within ten seconds that nobody keeps it
+        (
+            "renewed just now, and not again",
+            with(&|lease| lease["spec"]["leaseDurationSeconds"] = json!(2_000_000_000)),
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_live_lease_of_an_installation_has_not_even_a_new_leader_stand_aside() {
+    let site = Site::new(Cluster::options()).await;
+    let mut a = ControllerOptions::new("a").start(&site.cluster).await;
+    commit(&site, "1").await;
+    enforced(&site, "1").await;
+    registered_at(&site, &a).await;
+    site.cluster.kubectl(["create", "namespace", "attackers"]).await.ok();
+    let names = ["a b", "attackers/x", "..", "Attackers", "-", "x\u{0}", "ü", &"x".repeat(64), &"x".repeat(100_000)];
+    let names = names.map(|name| (name.to_owned(), "no name of a namespace", None));
+    let leases = no_live_leases().into_iter().map(|(what, lease)| ("attackers".to_owned(), what, lease));
+    for (namespace, what, lease) in names.into_iter().chain(leases) {
+        let shown: String = namespace.chars().take(70).collect();
+        site.cluster
+            .kubectl(["delete", "lease", "sekuire-policy-controller", "-n", "attackers", "--ignore-not-found"])
+            .await
+            .ok();
+        a.kill();
+        if let Some(lease) = &lease {
+            site.cluster.apply(lease).await.ok();
+        }
+        lead_elsewhere(&site, &namespace).await;
+        a.start_again();
+        a.ready().await;
+        let (ready, patience) = (Instant::now(), Duration::from_secs(if what.contains("not again") { 15 } else { 2 }));
+        registered_at(&site, &a).await;
+        assert!(ready.elapsed() < patience, "{shown:?}, {what}: put back after {:?}", ready.elapsed());
+        // and once more, by the new leader that knows already
+        lead_elsewhere(&site, &namespace).await;
+        let start = Instant::now();
+        registered_at(&site, &a).await;
+        assert!(start.elapsed() < Duration::from_secs(2), "{shown:?}, {what}: put back after {:?}", start.elapsed());
+        assert!(!a.log().contains("standing aside"), "{shown:?}, {what}: {}", a.log());
+    }
+    assert_eq!(site.events("sekuire-policy-controller", "StandsAside").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_somebody_keeps_alive_has_a_new_leader_stand_aside_and_say_so_and_no_longer_than_it_is_kept() {
+    let site = Site::new(Cluster::options()).await;
+    let mut a = ControllerOptions::new("a").start(&site.cluster).await;
+    registered_at(&site, &a).await;
+    site.cluster.kubectl(["create", "namespace", "attackers"]).await.ok();
+    a.kill();
+    site.cluster.apply(&lease("attackers")).await.ok();
+    lead_elsewhere(&site, "attackers").await;
+    a.start_again();
+    until("it stands aside", async || {
+        site.cluster.apply(&lease("attackers")).await.ok();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if stands_aside(&a, "attackers") { Ok(()) } else { Err(a.log()) }
+    })
+    .await;
+    until("an Event says so", async || match site.events("sekuire-policy-controller", "StandsAside").await {
+        0 => Err("none"),
+        _ => Ok(()),
+    })
+    .await;
+    let kept = Instant::now();
+    registered_at(&site, &a).await;
+    assert!(kept.elapsed() < Duration::from_secs(30), "it stood aside for {:?} after that", kept.elapsed());
 }
 
 /// A Lease of the name of ours that is held and was renewed just now.

@@ -1,5 +1,5 @@
 //! A way to the API server on which requests can be left unanswered, as a server leaves them that loses power after it has
-//! acknowledged them: the connection stays, and nothing comes.
+//! acknowledged them: the connection stays, and nothing comes. Or all of it falls silent, with what is under way.
 
 use std::{
     collections::HashSet,
@@ -9,14 +9,17 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use bytes::Bytes;
+use futures::StreamExt as _;
 use http::{Request, Response, StatusCode, header};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, BodyStream, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use kube::{Client, client::Body};
 use serde_json::json;
 use tokio::{
     net::TcpListener,
+    sync::watch,
     task::{JoinHandle, JoinSet},
 };
 
@@ -35,14 +38,15 @@ struct Silence {
 }
 
 /// Such a way; it ends when it is dropped.
-pub(super) struct Proxy {
-    pub(super) kubeconfig: PathBuf,
+pub(crate) struct Proxy {
+    pub(crate) kubeconfig: PathBuf,
     silence: Arc<Mutex<Silence>>,
+    muted: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
 impl Proxy {
-    pub(super) async fn start(site: &Site) -> Proxy {
+    pub(crate) async fn start(site: &Site) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let kubeconfig = site.cluster.folder().join("proxy.kubeconfig");
         let config = json!({
@@ -53,8 +57,15 @@ impl Proxy {
         });
         fs::write(&kubeconfig, config.to_string()).unwrap();
         let silence = Arc::<Mutex<Silence>>::default();
-        let task = tokio::spawn(serve(listener, site.client.clone(), silence.clone()));
-        Proxy { kubeconfig, silence, task }
+        let muted = watch::Sender::new(false);
+        let way = Way { client: site.client.clone(), silence: silence.clone(), muted: muted.subscribe() };
+        let task = tokio::spawn(serve(listener, way));
+        Proxy { kubeconfig, silence, muted, task }
+    }
+
+    /// Whether nothing comes through any more, neither to what is asked nor of what was begun to be answered.
+    pub(crate) fn mute(&self, muted: bool) {
+        self.muted.send_replace(muted);
     }
 
     /// From now on, requests of this kind are not answered when they come first, and are when they come again.
@@ -88,11 +99,28 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, client: Client, silence: Arc<Mutex<Silence>>) {
+#[derive(Clone)]
+struct Way {
+    client: Client,
+    silence: Arc<Mutex<Silence>>,
+    muted: watch::Receiver<bool>,
+}
+
+/// What is passed on, piece by piece.
+type Passed = UnsyncBoxBody<Bytes, <Body as hyper::body::Body>::Error>;
+
+/// Waits while nothing comes through.
+async fn unmuted(mut muted: watch::Receiver<bool>) {
+    if muted.wait_for(|muted| !*muted).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn serve(listener: TcpListener, way: Way) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let (client, silence) = (client.clone(), silence.clone());
-        let service = service_fn(move |request| answer(request, client.clone(), silence.clone()));
+        let way = way.clone();
+        let service = service_fn(move |request| answer(request, way.clone()));
         // whoever gives up closes the connection
         connections
             .spawn(async move { drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await) });
@@ -101,9 +129,9 @@ async fn serve(listener: TcpListener, client: Client, silence: Arc<Mutex<Silence
 
 async fn answer(
     request: Request<Incoming>,
-    client: Client,
-    silence: Arc<Mutex<Silence>>,
-) -> Result<Response<Body>, Infallible> {
+    Way { client, silence, muted }: Way,
+) -> Result<Response<Passed>, Infallible> {
+    unmuted(muted.clone()).await;
     let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
     let verb = if watches { "watch" } else { request.method().as_str() };
     let asked = format!("{verb} {}", request.uri().path());
@@ -115,11 +143,19 @@ async fn answer(
         let _waits = Waits(asked, silence);
         std::future::pending::<()>().await;
     }
-    Ok(pass_on(request, &client).await.unwrap_or_else(|why| {
+    let answer = pass_on(request, &client).await.unwrap_or_else(|why| {
         let mut answer = Response::new(Body::from(why.into_bytes()));
         *answer.status_mut() = StatusCode::BAD_GATEWAY;
         answer
-    }))
+    });
+    let piece = move |piece| {
+        let muted = muted.clone();
+        async move {
+            unmuted(muted).await;
+            piece
+        }
+    };
+    Ok(answer.map(|body| StreamBody::new(BodyStream::new(body).then(piece)).boxed_unsync()))
 }
 
 async fn pass_on(request: Request<Incoming>, client: &Client) -> Result<Response<Body>, String> {

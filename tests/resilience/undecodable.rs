@@ -1,6 +1,7 @@
-//! Objects that the API server takes and no program of ours can read: each is dealt with by itself, and stops no other.
+//! Objects of our kinds that the API server takes and no program of ours can read: each is dealt with by itself, and stops no
+//! other. Those of others' kinds are in `spoilt`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::{
     Api,
@@ -85,7 +86,7 @@ async fn ready_for(site: &Site, key: &str, reason: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_object_that_nobody_can_read_is_put_back_and_all_others_go_on() {
+async fn a_policy_or_ledger_that_nobody_can_read_is_put_back_and_all_others_go_on() {
     let (site, controller, namespace, target, other) = site().await;
     for (version, (path, patch)) in (2..).zip(damages()) {
         merge(&site, path, patch).await;
@@ -143,15 +144,54 @@ async fn a_key_that_ends_never_is_used_and_one_with_an_impossible_time_spoils_on
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_starts_among_objects_that_nobody_can_read_becomes_ready() {
+async fn a_replica_that_starts_among_objects_of_all_kinds_that_nobody_can_read_becomes_ready_and_puts_its_own_back() {
     let (site, mut controller, namespace, target, _) = site().await;
     controller.terminate().await; // hands its Lease over
     for (path, patch) in damages() {
         merge(&site, path, patch).await;
+    }
+    let managed = json!({"metadata": {"managedFields": [{"manager": "x", "operation": "Update", "apiVersion": "v1",
+        "time": NEVER, "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {}}}]}});
+    for path in [
+        &format!("/api/v1/namespaces/{namespace}"),
+        "/apis/sekuire.ai/v1alpha1/signingkeys/platform",
+        "/apis/sekuire.ai/v1alpha1/policyrepositories/policies",
+        "/apis/sekuire.ai/v1alpha1/workspacepolicies/ws-a",
+        "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/sekuire-policy-controller",
+        "/apis/coordination.k8s.io/v1/namespaces/sekuire-system/leases/sekuire-policy-controller",
+        "/api/v1/namespaces/sekuire-system/secrets/sekuire-webhook-certificate",
+    ] {
+        let request = http::Request::patch(path).header("content-type", "application/merge-patch+json");
+        let taken = site.client.request_text(request.body(managed.to_string().into_bytes()).unwrap()).await.unwrap();
+        assert!(taken.contains(NEVER), "{path}: {taken}");
     }
     let mut fresh = ControllerOptions::new("fresh").spawn(&site.cluster).await;
     let seen = fresh_replica(&mut fresh, &namespace, Duration::from_millis(500)).await;
     assert!(seen.faults.is_empty() && seen.probes > 0, "{:?}\n{}", seen.faults.first(), fresh.log());
     until("all is put back", || target.intact()).await;
     site.at_rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_spoilt_in_a_policy_or_a_ledger_it_is_as_it_was_at_once_and_agents_are_judged_all_the_same() {
+    let (site, controller, namespace, target, _) = site().await;
+    let mut taken = Vec::new();
+    for plural in ["workspacepolicies", "policyledgers"] {
+        let path = format!("/apis/sekuire.ai/v1alpha1/{plural}/ws-a");
+        let right = super::spoilt::raw(&site.client, &path).await;
+        for spoilt in super::schema::spoilt(&site.client, "/openapi/v3/apis/sekuire.ai/v1alpha1", &right).await {
+            let start = Instant::now();
+            if !super::spoilt::write(&site.client, &path, &spoilt.object).await {
+                continue;
+            }
+            judged(&site, &namespace).await;
+            until(&format!("put back after {}", spoilt.what), || target.intact()).await;
+            assert!(start.elapsed() < Duration::from_secs(5), "{}: only after {:?}", spoilt.what, start.elapsed());
+            judged(&site, &namespace).await;
+            taken.push(spoilt.what);
+        }
+    }
+    println!("{}: {taken:?}", taken.len());
+    assert!(taken.len() > 60, "{taken:?}");
+    drop(controller);
 }

@@ -5,5 +5,6 @@ mod clock;
 mod labels;
 mod modes;
 mod owner;
+mod silent;
 mod support;
 mod writers;

@@ -8,7 +8,7 @@ use kube::api::ObjectMeta;
 
 use super::{FAIL, IGNORE, Registration, WEBHOOK_NAME};
 use crate::admission::break_glass::Setting;
-use crate::api::BREAK_GLASS;
+use crate::api::{BREAK_GLASS, Sent};
 use crate::controller::installation::NAMESPACE_ANNOTATION;
 
 /// What a write changes, for those who watch.
@@ -46,7 +46,7 @@ pub(super) struct Known<'a> {
 /// What is to be written. `authority`: `None` leaves that of the configuration alone.
 pub(super) fn plan(
     registration: &Registration,
-    seen: Option<&ValidatingWebhookConfiguration>,
+    seen: Option<&Sent<ValidatingWebhookConfiguration>>,
     authority: Option<&str>,
     known: &Known<'_>,
 ) -> Plan {
@@ -60,7 +60,7 @@ pub(super) fn plan(
             if known.ever { Change::Restored("the configuration was deleted".to_owned()) } else { Change::Registered };
         return Plan::Create(Box::new(object), change);
     };
-    let webhooks = seen.webhooks.as_deref().unwrap_or_default();
+    let webhooks = webhooks(seen);
     let ours = webhooks.iter().find(|webhook| webhook.name == WEBHOOK_NAME);
     let present = ours.and_then(|webhook| webhook.client_config.ca_bundle.clone());
     let failure_policy = if matches!(known.glass, Setting::Open(_)) { IGNORE } else { FAIL };
@@ -69,9 +69,16 @@ pub(super) fn plan(
     if webhooks.iter().any(|webhook| webhook.name != WEBHOOK_NAME) {
         differences.push("webhooks that are not ours");
     }
-    let mut object = seen.clone();
+    if seen.object.is_err() {
+        differences = vec!["it cannot be read"];
+    }
+    let mut object = ValidatingWebhookConfiguration { metadata: seen.metadata.clone(), webhooks: None };
+    // whoever names an owner that does not exist has the garbage collector delete the configuration
+    if registration.disown(&mut object.metadata) {
+        differences.push("ownerReferences");
+    }
     // one of a version that named no installation was changed by nobody
-    let unnamed = known.agreed.is_none() && !is_named(seen);
+    let unnamed = known.agreed.is_none() && !is_named(&seen.metadata);
     let named = registration.name_installation(&mut object.metadata);
     if named && !unnamed {
         differences.push("the installation's namespace");
@@ -98,22 +105,23 @@ pub(super) fn plan(
 /// Whether the API server asks this installation about agents, and about all of them.
 pub(super) fn is_registered(
     registration: &Registration,
-    seen: Option<&ValidatingWebhookConfiguration>,
+    seen: Option<&Sent<ValidatingWebhookConfiguration>>,
     glass: &Setting,
 ) -> bool {
-    let webhooks = seen.and_then(|seen| seen.webhooks.as_deref()).unwrap_or_default();
+    let webhooks = seen.map(webhooks).unwrap_or_default();
     let Some(ours) = webhooks.iter().find(|webhook| webhook.name == WEBHOOK_NAME) else { return false };
     let authority = ours.client_config.ca_bundle.clone().filter(|authority| !authority.0.is_empty());
     let failure_policy = if matches!(glass, Setting::Open(_)) { IGNORE } else { FAIL };
     authority.is_some() && differences(ours, &registration.webhook(authority, failure_policy)).is_empty()
 }
 
-fn is_named(configuration: &ValidatingWebhookConfiguration) -> bool {
-    configuration
-        .metadata
-        .annotations
-        .as_ref()
-        .is_some_and(|annotations| annotations.contains_key(NAMESPACE_ANNOTATION))
+/// None where the configuration cannot be read.
+pub(super) fn webhooks(configuration: &Sent<ValidatingWebhookConfiguration>) -> &[ValidatingWebhook] {
+    configuration.object.as_ref().map_or(&[], |object| object.webhooks.as_deref().unwrap_or_default())
+}
+
+fn is_named(metadata: &ObjectMeta) -> bool {
+    metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(NAMESPACE_ANNOTATION))
 }
 
 /// The fields in which they differ, by the names that users know.

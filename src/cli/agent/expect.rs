@@ -6,7 +6,7 @@ use kube::{Api, Client};
 
 use super::push::{FIELD_MANAGER, Push};
 use super::*;
-use crate::api;
+use crate::api::{self, Sent};
 use crate::cli::emit;
 
 impl Push {
@@ -38,7 +38,7 @@ impl Push {
 /// The refusal, if it is refused. An error says nothing of the agent.
 async fn attempt(client: Client, agent: &NamedAgent, namespace: &str) -> Result<Option<Box<Status>>, kube::Error> {
     let params = PatchParams { dry_run: true, ..PatchParams::apply(FIELD_MANAGER) };
-    let api: Api<api::Agent> = Api::namespaced(client, namespace);
+    let api: Api<Sent<api::Agent>> = Api::namespaced(client, namespace);
     match api.patch(&agent.name, &params, &Patch::Apply(&agent.manifest)).await {
         Ok(_) => Ok(None),
         Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 401 => Ok(Some(status)),

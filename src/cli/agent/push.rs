@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt as _};
 
 use super::*;
 use crate::admission::denial;
-use crate::api;
+use crate::api::{self, Sent};
 use crate::cli::cluster::Cluster;
 use crate::cli::{emit, warn, warned};
 use crate::policy::Rule;
@@ -122,11 +122,11 @@ impl Push {
         let params = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER) };
         for (done, agent) in agents.iter().enumerate() {
             let namespace = agent.namespace.as_deref().unwrap_or(&self.namespace);
-            let api: Api<api::Agent> = Api::namespaced(cluster.client(), namespace);
+            let api: Api<Sent<api::Agent>> = Api::namespaced(cluster.client(), namespace);
             let manifest = agent.manifest.as_ref().context("an agent without manifest")?;
             let request = Request::new(api.resource_url()).patch(&agent.name, &params, &Patch::Apply(manifest))?;
             let client = cluster.client();
-            let sent = warned::send::<api::Agent>(&client, request);
+            let sent = warned::send::<Sent<api::Agent>>(&client, request);
             let patched = cluster.try_ask(&format!("applying {namespace}/{}", agent.name), sent);
             let before = if dry_run { 0 } else { done };
             let (applied, of) = (format!("{before} of {} agents were applied", agents.len()), agent.name.as_str());

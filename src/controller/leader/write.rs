@@ -11,8 +11,8 @@ use crate::admission::index::{LedgerView, ObjectView, WorkspaceView};
 use crate::api::conditions::{self, find};
 use crate::api::policy_ledger::Lowered;
 use crate::api::{
-    ACCEPT_VERSION, FIELD_MANAGER, Plain, PolicyLedger, PolicyLedgerSpec, Sent, Unreadable, WorkspacePolicy,
-    WorkspacePolicySpec, object_name,
+    ACCEPT_VERSION, FIELD_MANAGER, Plain, PolicyLedger, PolicyLedgerSpec, Sent, WorkspacePolicy, WorkspacePolicySpec,
+    object_name,
 };
 use crate::controller::apply;
 use crate::controller::candidate::Candidate;
@@ -43,7 +43,10 @@ impl Leader {
             uid: Some(object.uid.clone()),
             resource_version: Some(object.resource_version.clone()),
         });
-        self.policies().delete(name, &params).await.map_err(WorkspaceError::api("delete WorkspacePolicy", name))?;
+        self.sent_policies()
+            .delete(name, &params)
+            .await
+            .map_err(WorkspaceError::api("delete WorkspacePolicy", name))?;
         metrics().object_restored("WorkspacePolicy");
         tracing::warn!(kind = "WorkspacePolicy", name, workspace, "second object of a workspace deleted");
         let note = format!("WorkspacePolicy {name} was deleted: workspace {workspace} has the object {proper}");
@@ -68,16 +71,17 @@ impl Leader {
             None => {
                 let object = WorkspacePolicy::new(name, spec);
                 let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-                self.policies().create(&params, &object).instrument(trace::write("WorkspacePolicy")).await
+                let sent = self.sent_policies();
+                sent.create(&params, &object.into()).instrument(trace::write("WorkspacePolicy")).await
             }
             Some(object) => {
                 let (params, patch) = apply::<WorkspacePolicy>(name, Some(&object.resource_version), "spec", &spec);
                 let api = self.sent_policies();
-                let sent = api.patch(name, &params, &patch).instrument(trace::write("WorkspacePolicy")).await;
-                sent.and_then(readable)
+                api.patch(name, &params, &patch).instrument(trace::write("WorkspacePolicy")).await
             }
         };
-        let written = written.map_err(WorkspaceError::api("write WorkspacePolicy", name))?;
+        // what was written over an unreadable object is readable; if it were not, it would be written again and again
+        let written = written.and_then(Sent::readable).map_err(WorkspaceError::api("write WorkspacePolicy", name))?;
         let uid = written.metadata.uid.clone();
         self.index.object_answered(Ok(Box::new(written)), view.deletions, Timestamp::now());
         self.say_written(name, view, plan, &policy, uid).await;
@@ -148,16 +152,16 @@ impl Leader {
             None => {
                 let ledger = PolicyLedger::new(name, spec);
                 let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-                self.ledgers().create(&params, &ledger).instrument(trace::write("PolicyLedger")).await
+                let sent = self.sent_ledgers();
+                sent.create(&params, &ledger.into()).instrument(trace::write("PolicyLedger")).await
             }
             Some(resource_version) => {
                 let (params, patch) = apply::<PolicyLedger>(name, Some(resource_version), "spec", &spec);
                 let api = self.sent_ledgers();
-                let sent = api.patch(name, &params, &patch).instrument(trace::write("PolicyLedger")).await;
-                sent.and_then(readable)
+                api.patch(name, &params, &patch).instrument(trace::write("PolicyLedger")).await
             }
         };
-        let written = written.map_err(WorkspaceError::api("write PolicyLedger", name))?;
+        let written = written.and_then(Sent::readable).map_err(WorkspaceError::api("write PolicyLedger", name))?;
         self.index.ledger_answered(Ok(Box::new(written)), view.deletions, Timestamp::now());
         if plan.lowers {
             self.say_lowered(name, view, base).await;
@@ -237,12 +241,6 @@ fn lowered(ledger: &LedgerView, plan: &Plan) -> Option<Lowered> {
         digest: base.mark.digest.clone(),
         at: now(),
     })
-}
-
-/// What was written over an unreadable object is readable; if it were not, it would be written again and again.
-fn readable<K>(sent: Sent<K>) -> Result<K, kube::Error> {
-    let unreadable = |unreadable: Box<Unreadable>| kube::Error::SerdeError(serde::de::Error::custom(unreadable));
-    sent.object.map(|object| *object).map_err(unreadable)
 }
 
 /// The present time as the API server stores it.
