@@ -274,7 +274,8 @@ fn owners_that_are_not_ours_are_taken_away_and_our_own_stays() {
     let ours = owner("ClusterRole", "role");
     assert_eq!(plan(vec![ours.clone()]), Plan::Keep);
     let foreign = [owner("ConfigMap", "role"), owner("ClusterRole", "other")];
-    let Plan::Replace(object, Change::Restored(what)) = plan([&foreign[..], &[ours.clone()]].concat()) else {
+    let Plan::Replace(object, Change::Restored(what)) = plan([&foreign[..], std::slice::from_ref(&ours)].concat())
+    else {
         panic!("they stay")
     };
     assert_eq!((what.as_str(), object.metadata.owner_references), ("ownerReferences", Some(vec![ours])));

@@ -37,7 +37,7 @@ async fn causes(team: &Tenant, namespace: &str, spec: Value) -> Vec<(String, Str
         Ok(_) => Vec::new(),
         Err(kube::Error::Api(status)) => {
             assert_eq!(status.code, 403, "{status:?}");
-            let causes = status.details.clone().unwrap_or_default().causes;
+            let causes = status.details.as_ref().map(|details| details.causes.clone()).unwrap_or_default();
             assert!(!causes.is_empty(), "{status:?}");
             causes.into_iter().map(|cause| (cause.field, cause.reason)).collect()
         }

@@ -1,5 +1,7 @@
 //! Names that can pass for others: in every kind of name of an agent, and in every pattern of a policy.
 
+use std::time::Instant;
+
 use sekuire_policy::policy::{Document, Reason, Refusal, judge, verify};
 use serde_json::{Value, json};
 
@@ -218,14 +220,20 @@ fn a_document_has_16_co_signatures_at_most() {
 }
 
 #[test]
-fn what_a_name_of_many_prefixes_costs_is_bounded() {
-    // a name that every tail of is looked at, and denials that begin like each of them and end otherwise
-    let name = "a/".repeat(128);
-    let denials: Vec<String> = (0..2000).map(|n| format!("a/*{n}x")).collect();
+fn a_name_of_many_prefixes_costs_a_few_times_as_much_as_one_without() {
+    let denials: Vec<String> = (0..2000).map(|n| format!("a*{n}x")).collect();
     let policy = policy(json!({"agent": {"models": {"denied_models": denials}}}));
-    let model = agent(json!({"model": {"provider": "p", "name": name}}));
-    let started = std::time::Instant::now();
-    assert_eq!(judge(&policy, &model), []);
-    // by a match for each tail it would be 256 000 of them
-    assert!(started.elapsed() < std::time::Duration::from_secs(2), "{:?}", started.elapsed());
+    // the fastest of several runs: others may be busy
+    let cost = |name: &str| {
+        let model = agent(json!({"model": {"provider": "p", "name": name}}));
+        let run = || {
+            let started = Instant::now();
+            assert_eq!(judge(&policy, &model), []);
+            started.elapsed()
+        };
+        (0..7).map(|_| run()).min().unwrap()
+    };
+    let (plain, prefixed) = (cost(&"ab".repeat(128)), cost(&"a/".repeat(128)));
+    // with a match for each of the 128 tails it would be 64 times as much
+    assert!(prefixed < plain * 16, "{prefixed:?} against {plain:?}");
 }

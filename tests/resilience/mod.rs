@@ -7,7 +7,7 @@ mod kills;
 mod leaders;
 mod leftovers;
 mod lowered;
-mod probes;
+pub(crate) mod probes;
 pub(crate) mod proxy;
 mod schema;
 mod silence;

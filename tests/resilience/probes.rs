@@ -104,7 +104,7 @@ pub(super) async fn fresh_replica(replica: &mut Controller, namespace: &str, how
 }
 
 /// A client of the replica's own port, which keeps its connection.
-pub(super) fn direct(replica: &Controller) -> Client {
+pub(crate) fn direct(replica: &Controller) -> Client {
     let mut config = Config::new(replica.url().parse().unwrap());
     config.accept_invalid_certs = true;
     Client::try_from(config).unwrap()
@@ -125,7 +125,7 @@ async fn wait_ready(replica: &mut Controller, client: &Client) {
 }
 
 /// Whether a replica allows an agent, and what it says.
-pub(super) async fn review(client: &Client, agent: &Agent) -> Result<(bool, String), String> {
+pub(crate) async fn review(client: &Client, agent: &Agent) -> Result<(bool, String), String> {
     let body = json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {

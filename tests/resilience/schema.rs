@@ -82,9 +82,9 @@ impl Walk<'_> {
                 for (what, item) in self.values(items, Some(&first), &format!("{at}[0]"), depth + 1) {
                     let mut list = list.cloned().unwrap_or_default();
                     if list.is_empty() {
-                        list.push(item)
+                        list.push(item);
                     } else {
-                        list[0] = item
+                        list[0] = item;
                     }
                     all.push((what, Value::Array(list)));
                 }

@@ -14,11 +14,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingWebhookConfiguration, coordination::v1::Lease, events::v1::Event,
 };
-use kube::{
-    Api, Client, Resource, ResourceExt as _,
-    api::{ListParams, PostParams},
-    runtime::watcher,
-};
+use kube::{Api, Client, Resource, ResourceExt as _, api::PostParams, runtime::watcher};
 use sekuire_policy::{
     api::{Agent, PolicyLedger, PolicyRepository, SigningKey, WORKSPACE_LABEL, WorkspacePolicy, conditions},
     policy::Version,

@@ -7,11 +7,13 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::support::{LABELS, protect_labels};
+use crate::admission::client::{Connection, blind};
 use crate::cluster::command::run;
 use crate::cluster::controller::sekuire;
 use crate::cluster::{Cluster, Controller, ControllerOptions, User};
+use crate::resilience::probes::{direct, review};
 use crate::resilience::proxy::Proxy;
-use crate::resilience::support::{DENIED, Site, agent, dry_run, until};
+use crate::resilience::support::{DENIED, Site, agent, until};
 
 /// Stands for the five minutes after which a watch is dead: something is said on each of them every second.
 const SILENCE: Duration = Duration::from_secs(12);
@@ -58,17 +60,29 @@ async fn touch(client: &Client, path: &str, number: u64) {
     drop(client.request_text(request.body(patch.into_bytes()).unwrap()).await);
 }
 
-async fn attempt(site: &Site, namespace: &str) -> Result<(), String> {
-    let created = site.agents(namespace).create(&dry_run(), &agent(namespace, "bad", &[DENIED])).await;
-    created.map(drop).map_err(|error| error.to_string())
+/// What the replica itself says to an agent that uses the denied tool, asked at its own port as an API server would. A client
+/// of the API server would ask again and again until there is another answer.
+async fn attempt(controller: &Controller, namespace: &str) -> Result<(), String> {
+    match review(&direct(controller), &agent(namespace, "bad", &[DENIED])).await? {
+        (true, _) => Ok(()),
+        (false, why) => Err(why),
+    }
+}
+
+/// Status and text of `/readyz`.
+async fn readiness(controller: &Controller) -> (u16, String) {
+    let address = controller.url().trim_start_matches("https://").parse().unwrap();
+    let mut connection = Connection::open(address, "127.0.0.1", blind()).await.unwrap();
+    let reply = connection.get("/readyz").await.unwrap();
+    (reply.status.as_u16(), reply.text())
 }
 
 /// From the moment in which nothing comes through any more: admitted until the watches are dead, and then refused for that.
-async fn refuses_once_dead(site: &Site, controller: &Controller, proxy: &Proxy, namespace: &str) {
+async fn refuses_once_dead(controller: &Controller, proxy: &Proxy, namespace: &str) {
     proxy.mute(true);
     let start = Instant::now();
     let why = loop {
-        match attempt(site, namespace).await {
+        match attempt(controller, namespace).await {
             Ok(()) => assert!(start.elapsed() < SILENCE + LATE, "admitted {:?} after the last word", start.elapsed()),
             Err(why) => break why,
         }
@@ -78,25 +92,28 @@ async fn refuses_once_dead(site: &Site, controller: &Controller, proxy: &Proxy, 
     assert!(start.elapsed() > SILENCE - Duration::from_secs(4), "after {:?}: {why}", start.elapsed());
     // which of the watches is over first is chance: of the label policy, or of what verdicts depend on
     assert!(why.contains("has been silent for") || why.contains("was not heard of for"), "{why}");
-    until("it is unready, and says which watch is dead", async || match controller.get("/readyz").await {
-        Err(error) if error.to_string().contains("has been silent for") => Ok(()),
-        other => Err(other.map_err(|error| error.to_string())),
+    until("it is unready, and says which watch is dead", async || match readiness(controller).await {
+        (503, why) if why.contains("has been silent for") => Ok(()),
+        other => Err(other),
     })
     .await;
-    until("it refuses for that", async || match attempt(site, namespace).await {
+    until("it refuses for that", async || match attempt(controller, namespace).await {
         Err(why) if why.contains("has been silent for") => Ok(()),
         other => Err(other),
     })
     .await;
     // and goes on to
     for _ in 0..10 {
-        attempt(site, namespace).await.unwrap_err();
+        attempt(controller, namespace).await.unwrap_err();
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     proxy.mute(false);
-    until("it is ready again", async || controller.get("/readyz").await.map(drop).map_err(|error| error.to_string()))
-        .await;
-    until("it admits again", async || attempt(site, namespace).await).await;
+    until("it is ready again", async || match readiness(controller).await {
+        (200, _) => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    until("it admits again", async || attempt(controller, namespace).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -118,7 +135,7 @@ async fn a_replica_whose_watches_are_silent_for_too_long_is_unready_and_refuses_
         .await;
     controller.ready().await;
     site.enforced("ws-a", "1").await;
-    until("refused for its tool", async || match attempt(&site, &namespace).await {
+    until("refused for its tool", async || match attempt(&controller, &namespace).await {
         Err(why) if why.contains("[tool.blocked]") => Ok(()),
         other => Err(other),
     })
@@ -126,17 +143,20 @@ async fn a_replica_whose_watches_are_silent_for_too_long_is_unready_and_refuses_
 
     let warn = ["label", "namespace", &namespace, "sekuire.ai/enforcement=warn"];
     site.cluster.kubectl_as(User::ADMIN, &warn, "").await.ok();
-    until("warn is obeyed", async || attempt(&site, &namespace).await).await;
-    refuses_once_dead(&site, &controller, &proxy, &namespace).await;
+    until("warn is obeyed", async || attempt(&controller, &namespace).await).await;
+    refuses_once_dead(&controller, &proxy, &namespace).await;
 
     let enforce = ["label", "namespace", &namespace, "sekuire.ai/enforcement-"];
     site.cluster.kubectl_as(User::ADMIN, &enforce, "").await.ok();
-    until("refused again", async || if attempt(&site, &namespace).await.is_err() { Ok(()) } else { Err("admitted") })
-        .await;
+    until(
+        "refused again",
+        async || if attempt(&controller, &namespace).await.is_err() { Ok(()) } else { Err("admitted") },
+    )
+    .await;
     let mut open = tokio::process::Command::new(sekuire());
     open.args(["break-glass", "open", "--duration=1h", "--reason=INC-1", "--kubeconfig"]);
     open.arg(site.cluster.kubeconfig(User::ADMIN));
     run(open, b"").await.ok();
-    until("break glass is obeyed", async || attempt(&site, &namespace).await).await;
-    refuses_once_dead(&site, &controller, &proxy, &namespace).await;
+    until("break glass is obeyed", async || attempt(&controller, &namespace).await).await;
+    refuses_once_dead(&controller, &proxy, &namespace).await;
 }
