@@ -1,5 +1,6 @@
 //! The webhook: its server over TLS, its certificate, its registration.
 
+mod bounds;
 mod certificates;
 pub(crate) mod client;
 mod files;
