@@ -5,6 +5,7 @@ mod certificates;
 pub(crate) mod client;
 mod files;
 mod flood;
+mod memory;
 mod read_api;
 mod registration;
 mod replica;
