@@ -17,10 +17,10 @@ use crate::policy::document::parse_time;
 
 /// For how long it can be opened at a time.
 pub const LONGEST: SignedDuration = SignedDuration::from_hours(24);
-/// By which the clock of whoever opens it may be ahead.
-const SKEW: SignedDuration = SignedDuration::from_mins(5);
 /// Characters of a reason that are shown.
 const LONGEST_REASON: usize = 200;
+/// Bytes of the annotation that are read, at each denial: an annotation can be 256 KiB long.
+const READ: usize = 2048;
 
 /// That it is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,17 +60,18 @@ impl Setting {
     /// Reads the value of the annotation.
     #[must_use]
     pub fn read(value: Option<&str>, now: Timestamp) -> Setting {
-        let Some(value) = value else { return Setting::Absent };
+        let Some(value) = value.map(str::trim) else { return Setting::Absent };
+        let value = &value[..value.floor_char_boundary(READ)];
         let expected = || {
             let shown: String = one_line(value).chars().take(LONGEST_REASON).collect();
             Setting::Refused(format!(
                 "{BREAK_GLASS} is {shown:?}; expected a time and a reason, such as \"2026-06-01T14:00:00Z INC-123\""
             ))
         };
-        let Some((until, reason)) = value.trim().split_once(char::is_whitespace) else { return expected() };
+        let Some((until, reason)) = value.split_once(char::is_whitespace) else { return expected() };
         let Some(until) = parse_time(until) else { return expected() };
         let reason: String = one_line(reason.trim()).chars().take(LONGEST_REASON).collect();
-        if until.duration_since(now) > LONGEST + SKEW {
+        if until.duration_since(now) > LONGEST {
             let most = LONGEST.as_hours();
             return Setting::Refused(format!(
                 "{BREAK_GLASS} is until {until}; at most {most} hours ahead are accepted"
@@ -155,7 +156,7 @@ mod tests {
     fn a_time_within_a_day_and_a_reason_open_it_until_then() {
         let Setting::Open(open) = read("2026-06-01T14:00:00+00:00  INC-123 payments down ") else { panic!() };
         assert_eq!(open.to_string(), "until 2026-06-01T14:00:00Z: INC-123 payments down");
-        assert!(matches!(read("2026-06-02T12:04:00Z x"), Setting::Open(_)), "clocks differ by minutes");
+        assert!(matches!(read("2026-06-02T12:00:00Z x"), Setting::Open(_)), "to the second");
         assert!(matches!(read("2026-06-01T12:00:00Z x"), Setting::Over(_)), "its last moment is over");
         assert!(matches!(read("2020-06-01T12:00:00Z x"), Setting::Over(_)));
     }
@@ -168,7 +169,7 @@ mod tests {
             let Setting::Refused(why) = read(value) else { panic!("{value}") };
             assert!(why.contains("expected a time and a reason"), "{why}");
         }
-        for value in ["2026-06-02T12:06:00Z INC-1", "9999-12-31T23:59:59Z for ever"] {
+        for value in ["2026-06-02T12:00:01Z INC-1", "2026-06-02T12:04:00Z INC-1", "9999-12-31T23:59:59Z for ever"] {
             let Setting::Refused(why) = read(value) else { panic!("{value}") };
             assert!(why.contains("at most 24 hours ahead"), "{why}");
         }
@@ -179,6 +180,8 @@ mod tests {
     fn a_reason_is_one_short_line() {
         let Setting::Open(open) = read(&format!("2026-06-01T14:00:00Z a\nb{}", "x".repeat(1000))) else { panic!() };
         assert!(!open.reason.contains('\n') && open.reason.chars().count() == LONGEST_REASON, "{open}");
+        let Setting::Open(open) = read(&format!("2026-06-01T14:00:00Z {}", "é".repeat(100_000))) else { panic!() };
+        assert_eq!(&*open.reason, "é".repeat(LONGEST_REASON));
     }
 
     #[test]

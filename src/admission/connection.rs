@@ -28,6 +28,9 @@ use crate::telemetry::Rationed;
 /// an address can have, so that they keep nothing from those of their connection that have one.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// Requests at a time on a connection of HTTP/2: each costs some kilobytes, whatever it carries. An API server that has more
+/// opens another connection.
+const STREAMS: u32 = 100;
 
 /// Accepts connections until the end of the drain that `shutdown` begins.
 pub(super) async fn accept<S: Service>(
@@ -181,7 +184,7 @@ impl<S: Service> Connection<S> {
         if http_2 {
             let connection = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
-                .max_concurrent_streams(250)
+                .max_concurrent_streams(STREAMS)
                 .max_header_list_size(16 * 1024)
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)

@@ -12,6 +12,7 @@
 
 mod account;
 pub mod bindings;
+mod body;
 pub mod break_glass;
 mod bundle;
 pub mod by_itself;

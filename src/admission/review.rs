@@ -10,12 +10,13 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::denial::Cause;
 use crate::api::{GROUP, VERSION};
+use crate::git::shown;
 use crate::policy::AgentSpec;
 
+mod parts;
 mod response;
 
 use response::{Refuse, allow, refuse};
@@ -25,6 +26,15 @@ const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
 const RESOURCE: &str = "agents";
 const AGENT: &str = "Agent";
+
+/// Bodies up to here, as good as all, are read in one go. Larger ones are taken apart first.
+const ONE_GO: usize = 64 * 1024;
+/// The longest uid, in bytes. It is echoed; those of API servers have 36.
+const LONGEST_UID: usize = 256;
+/// The longest name, in bytes, that anything in Kubernetes has.
+const LONGEST_NAME: usize = 253;
+/// Bytes of a user's name that are kept. It is logged.
+const LONGEST_USER: usize = 1024;
 
 /// What goes back to the API server.
 #[derive(Clone, Debug)]
@@ -67,6 +77,21 @@ pub struct Head<'a> {
     pub name: Cow<'a, str>,
     /// Who asks.
     pub user: Cow<'a, str>,
+}
+
+impl Head<'_> {
+    /// The same without the body that it was read from.
+    #[must_use]
+    pub fn into_owned(self) -> Head<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Head {
+            uid: own(self.uid),
+            operation: own(self.operation),
+            namespace: own(self.namespace),
+            name: own(self.name),
+            user: own(self.user),
+        }
+    }
 }
 
 /// A request as far as it could be understood.
@@ -160,56 +185,40 @@ struct Metadata<'a> {
 }
 
 /// Reads the body of a request. What is not an AdmissionReview of v1 about an `Agent` of a version that is known here, or
-/// an `Agent` with fields that the schema does not know, is refused in words that say what is accepted.
+/// an `Agent` with fields that the schema does not know, or longer ones than it admits, is refused in words that say what is
+/// accepted. What that costs in memory is bounded by the body, whatever stands in it.
 #[must_use]
 pub fn read(body: &[u8]) -> Request<'_> {
     // In one go when all is well. What went wrong is found out in a second look.
-    match serde_json::from_slice::<Review<'_, Object<'_>>>(body) {
-        Ok(review) => match envelope(review) {
+    if body.len() <= ONE_GO
+        && let Ok(review) = serde_json::from_slice::<Review<'_, Object<'_>>>(body)
+    {
+        return match envelope(review) {
             Ok((head, object)) => agent(head, object),
             Err(settled) => settled,
-        },
-        Err(_) => read_again(body),
+        };
     }
-}
-
-fn read_again(body: &[u8]) -> Request<'_> {
-    let review = match serde_json::from_slice::<Review<'_, &RawValue>>(body) {
+    let review = match parts::review(body) {
         Ok(review) => review,
-        Err(error) => {
-            return unreadable(format!("the body is not an {KIND} of {API_VERSION} in JSON: {error}"));
-        }
+        Err(error) => return unreadable(format!("the body is not an {KIND} of {API_VERSION} in JSON: {error}")),
     };
     let (head, object) = match envelope(review) {
         Ok(read) => read,
         Err(settled) => return settled,
     };
     let Some(object) = object else { return agent(head, None) };
-    match serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(object.get())) {
+    match parts::agent(object) {
         Ok(object) => agent(head, Some(object)),
-        Err(error) => {
-            let field = error.path().to_string();
-            let message = words(error.inner());
-            invalid(head, &field, &message)
-        }
+        Err(fault) => invalid(head, &fault.place, &fault.words),
     }
-}
-
-/// The error without its place: line and column are of a text that the caller never wrote.
-fn words(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]).to_owned()
 }
 
 /// Everything but the object. Errors are settled requests, so that the caller has one way out.
 #[expect(clippy::result_large_err, reason = "both sides are moved once and never stored")]
 fn envelope<'a, O>(review: Review<'a, O>) -> Result<(Head<'a>, Option<O>), Request<'a>> {
     if review.kind != KIND || review.api_version != API_VERSION {
-        let message = format!(
-            "this is {:?} of {:?}; {KIND:?} of {API_VERSION:?} is accepted",
-            &*review.kind, &*review.api_version
-        );
-        return Err(unreadable(message));
+        let (kind, version) = (shown(&review.kind), shown(&review.api_version));
+        return Err(unreadable(format!("this is {kind:?} of {version:?}; {KIND:?} of {API_VERSION:?} is accepted")));
     }
     let Some(request) = review.request else {
         return Err(unreadable(format!("the {KIND} has no request")));
@@ -217,12 +226,15 @@ fn envelope<'a, O>(review: Review<'a, O>) -> Result<(Head<'a>, Option<O>), Reque
     if request.uid.is_empty() {
         return Err(unreadable(format!("the request of the {KIND} has no uid")));
     }
+    if let Some(message) = too_long(&request) {
+        return Err(unreadable(message));
+    }
     let head = Head {
         uid: request.uid,
         operation: request.operation,
         namespace: request.namespace,
         name: request.name,
-        user: request.user_info.username,
+        user: shortened(request.user_info.username, LONGEST_USER),
     };
     match refusal(&head, &request.kind, &request.resource, &request.sub_resource) {
         Some(message) => Err(refused(head, message)),
@@ -235,15 +247,43 @@ fn envelope<'a, O>(review: Review<'a, O>) -> Result<(Head<'a>, Option<O>), Reque
     }
 }
 
+/// What is echoed has the length that it has in Kubernetes, or is not: an answer is no longer because its request was.
+fn too_long<O>(request: &ReviewRequest<'_, O>) -> Option<String> {
+    let members = [
+        ("uid", &request.uid, LONGEST_UID),
+        ("name", &request.name, LONGEST_NAME),
+        ("namespace", &request.namespace, LONGEST_NAME),
+        ("operation", &request.operation, LONGEST_NAME),
+    ];
+    let (what, _, longest) = members.into_iter().find(|(_, text, longest)| text.len() > *longest)?;
+    Some(format!("the {what} in the {KIND} is longer than {longest} bytes, the most that are accepted"))
+}
+
+/// The start of a text.
+fn shortened(text: Cow<'_, str>, bytes: usize) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(parts::cut(text, bytes)),
+        Cow::Owned(mut text) => {
+            text.truncate(text.floor_char_boundary(bytes));
+            Cow::Owned(text)
+        }
+    }
+}
+
 fn refusal(head: &Head<'_>, kind: &Kind<'_>, resource: &Resource<'_>, sub_resource: &str) -> Option<String> {
     if kind.group != GROUP || kind.kind != AGENT || resource.group != GROUP || resource.resource != RESOURCE {
         return Some(format!(
             "this webhook judges {AGENT} ({RESOURCE}.{GROUP}); the request is about {} ({}.{})",
-            kind.kind, resource.resource, resource.group
+            shown(&kind.kind),
+            shown(&resource.resource),
+            shown(&resource.group)
         ));
     }
     if !sub_resource.is_empty() {
-        return Some(format!("this webhook judges {RESOURCE}.{GROUP}, not their subresource {sub_resource:?}"));
+        return Some(format!(
+            "this webhook judges {RESOURCE}.{GROUP}, not their subresource {:?}",
+            shown(sub_resource)
+        ));
     }
     if head.operation == "DELETE" {
         return None;
@@ -251,7 +291,8 @@ fn refusal(head: &Head<'_>, kind: &Kind<'_>, resource: &Resource<'_>, sub_resour
     if kind.version != VERSION || resource.version != VERSION {
         return Some(format!(
             "this version of the policy controller judges {AGENT} of {GROUP}/{VERSION}; the request is about {}/{}",
-            resource.group, resource.version
+            resource.group,
+            shown(&resource.version)
         ));
     }
     if head.operation != "CREATE" && head.operation != "UPDATE" {
@@ -265,7 +306,7 @@ fn agent<'a>(mut head: Head<'a>, object: Option<Object<'a>>) -> Request<'a> {
         return refused(head, "the request has no object".to_owned());
     };
     if head.name.is_empty() && !object.metadata.generate_name.is_empty() {
-        head.name = Cow::Owned(format!("{}*", object.metadata.generate_name));
+        head.name = Cow::Owned(format!("{}*", parts::cut(&object.metadata.generate_name, LONGEST_NAME)));
     }
     match object.spec {
         Some(spec) => Request::Judge(head, spec),

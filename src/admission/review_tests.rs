@@ -203,6 +203,97 @@ fn members_that_occur_twice_are_refused() {
     assert!(message.contains("duplicate field `provider`"), "{message}");
 }
 
+/// A review in which this JSON stands at a place.
+fn with_json(pointer: &str, json: &str) -> Vec<u8> {
+    let body = String::from_utf8(with(pointer, json!("@@here@@"))).unwrap();
+    body.replacen("\"@@here@@\"", json, 1).into_bytes()
+}
+
+#[test]
+fn whatever_is_sent_the_answer_and_its_words_are_short() {
+    // read in one go, and taken apart first
+    for length in [40_000, 150_000] {
+        let delete = format!("\"{}\"", "\u{7f}".repeat(length));
+        let escaped = format!("\"{}\"", r"\u0001".repeat(length / 6));
+        let member = format!("{{{delete}:1}}");
+        let nest = format!("{}{}", "[".repeat(length / 2), "]".repeat(length / 2));
+        let number = "9".repeat(length);
+        for pointer in [
+            "/kind",
+            "/apiVersion",
+            "/request",
+            "/request/uid",
+            "/request/name",
+            "/request/namespace",
+            "/request/operation",
+            "/request/kind",
+            "/request/kind/kind",
+            "/request/resource",
+            "/request/resource/group",
+            "/request/userInfo",
+            "/request/userInfo/username",
+            "/request/object",
+            "/request/object/metadata",
+            "/request/object/spec",
+            "/request/object/spec/model",
+            "/request/object/spec/model/name",
+        ] {
+            for json in [&delete, &escaped, &member, &nest, &number] {
+                let body = with_json(pointer, json);
+                let Request::Settled(_, Settled::Refused(why), answer) = read(&body) else {
+                    // a user may be called anything, and is told of by the start of it
+                    assert!(
+                        pointer.starts_with("/request/userInfo") || pointer == "/request/object/metadata",
+                        "{pointer}"
+                    );
+                    continue;
+                };
+                assert!(why.len() < 16 * 1024 && answer.body.len() < 64 * 1024, "{pointer}: {}", why.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_user_of_any_length_is_kept_by_the_start_of_its_name() {
+    let body = with("/request/userInfo/username", json!("é".repeat(2000)));
+    let Request::Judge(head, _) = read(&body) else { panic!("not judged") };
+    assert_eq!(head.user, "é".repeat(LONGEST_USER / 2));
+}
+
+#[test]
+fn a_list_that_is_too_long_is_refused_before_the_rest_of_it_is_read() {
+    // what follows the entry too many is no text, and would be refused in other words
+    let paths = format!("[{}{}]", "\"/a\",".repeat(257), "7,7");
+    for padding in [0, 70_000] {
+        let metadata = json!({"annotations": {"a": "x".repeat(padding)}});
+        let mut request = request();
+        request["request"]["object"]["metadata"] = metadata;
+        request["request"]["object"]["spec"]["permissions"] = json!({"filesystem": {"allowedPaths": "@@here@@"}});
+        let body = request.to_string().replacen("\"@@here@@\"", &paths, 1);
+        let (code, message) = refusal(body.as_bytes());
+        assert_eq!(code, 422);
+        let words = "spec.permissions.filesystem.allowedPaths: more than 256 entries, the most that are accepted";
+        assert!(message.ends_with(words), "{message}");
+    }
+}
+
+#[test]
+fn what_is_not_needed_may_be_of_any_depth_and_length() {
+    let nest = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    for pointer in
+        ["/request/oldObject", "/request/options", "/request/object/metadata/managedFields", "/request/dryRun"]
+    {
+        assert!(matches!(read(&with_json(pointer, &nest)), Request::Judge(..)), "{pointer}");
+    }
+}
+
+#[test]
+fn a_body_is_never_unpacked() {
+    // gzip, as HTTP would announce it by a header that nobody looks at
+    assert!(plain(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03").starts_with("the body is not an AdmissionReview"));
+}
+
 fn head() -> Head<'static> {
     Head {
         uid: Cow::Borrowed("u-1"),

@@ -14,10 +14,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use tracing::Instrument as _;
 
+use super::body::{self, Answered, Broken};
 use super::places::{Place, Places, Taken};
 use super::review::Answer;
 use super::server::Service;
@@ -50,10 +50,10 @@ pub trait Handler: Send + Sync + 'static {
 /// The bounds of requests with a body.
 #[derive(Clone, Debug)]
 pub struct Bodies {
-    /// For a request to wait for a place, and then for its body to arrive.
+    /// For a request to wait for a place, then for its body to arrive, and then for its answer to be taken.
     pub arrive: Duration,
     /// Small requests (64 KiB) in memory at a time, and large ones. An address alone gets a quarter of them: 256 small ones
-    /// are more than an API server sends over one connection at a time.
+    /// are more than an API server sends over two connections at a time.
     pub small: usize,
     /// See `small`.
     pub large: usize,
@@ -96,17 +96,18 @@ impl<H: Handler> Routes<H> {
         }
     }
 
-    async fn validate(&self, request: Request<Incoming>, peer: IpAddr) -> Answer {
+    async fn validate(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Answered> {
         let (parts, body) = request.into_parts();
         let awaited = Awaited::new(&self.unread, peer);
         let declares_length = parts.headers.contains_key(CONTENT_LENGTH);
         match self.arrived(body, declares_length, peer).await {
-            Ok((_place, body)) => {
+            Ok((place, body)) => {
                 awaited.arrived();
                 let span = trace::admission(&parts.headers);
-                self.handler.validate(body).instrument(span).await
+                let answer = self.handler.validate(body).instrument(span).await;
+                Response::<Bytes>::from(answer).map(|answer| Answered::holding(answer, place, self.arrive))
             }
-            Err(unread) => awaited.refused(unread),
+            Err(unread) => awaited.refused(unread).into(),
         }
     }
 
@@ -128,10 +129,10 @@ impl<H: Handler> Routes<H> {
             },
             Taken::Full => return Err(busy()),
         };
-        match tokio::time::timeout(self.arrive, Limited::new(body, MAX_BODY_BYTES).collect()).await {
-            Ok(Ok(body)) => Ok((place, body.to_bytes())),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-            Ok(Err(error)) => {
+        match tokio::time::timeout(self.arrive, body::read(body, declared, MAX_BODY_BYTES)).await {
+            Ok(Ok(body)) => Ok((place, body)),
+            Ok(Err(Broken::TooLarge)) => Err(too_large()),
+            Ok(Err(Broken::Lost(error))) => {
                 let why = format!("the body cannot be read: {error}").into();
                 Err(Unread { status: StatusCode::BAD_REQUEST, why })
             }
@@ -145,12 +146,12 @@ impl<H: Handler> Routes<H> {
 
 impl<H: Handler> Service for Routes<H> {
     const NAME: &'static str = "webhook";
-    type Body = Full<Bytes>;
+    type Body = Answered;
 
-    async fn answer(&self, request: Request<Incoming>, peer: IpAddr, draining: bool) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr, draining: bool) -> Response<Answered> {
         match (request.method(), request.uri().path()) {
             (&Method::POST, VALIDATE_PATH) => {
-                let mut response: Response<_> = self.validate(request, peer).await.into();
+                let mut response = self.validate(request, peer).await;
                 // An API server that is told when to come again does so by itself, within the time that it has.
                 if response.status() == StatusCode::SERVICE_UNAVAILABLE {
                     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -169,7 +170,7 @@ impl<H: Handler> Service for Routes<H> {
     }
 }
 
-fn not_allowed() -> Response<Full<Bytes>> {
+fn not_allowed() -> Response<Answered> {
     let message = format!("POST is accepted by {VALIDATE_PATH}, GET by /healthz and /readyz\n");
     let mut response: Response<_> = Answer::plain(StatusCode::METHOD_NOT_ALLOWED, message).into();
     response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));

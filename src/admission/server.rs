@@ -3,6 +3,7 @@
 //! can keep others waiting, and anybody can cost processor time.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
@@ -29,7 +30,7 @@ pub trait Service: Send + Sync + 'static {
     /// What it is called in the log.
     const NAME: &'static str;
     /// The bodies of its answers.
-    type Body: Body<Data = Bytes, Error = Infallible> + From<Bytes> + Send + 'static;
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + From<Bytes> + Send + 'static;
     /// Answers a request of `peer`. `draining`: from the signal to stop on.
     fn answer(
         &self,
@@ -64,7 +65,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            connections: 1024,
+            connections: 512,
             fair: true,
             first_request: Duration::from_secs(10),
             idle: Duration::from_secs(120),

@@ -35,11 +35,7 @@ impl Webhook {
         Webhook { index, waiting: Semaphore::new(MOST_WAITING) }
     }
 
-    async fn judge(&self, head: &Head<'_>, agent: &AgentSpec) -> (Answer, Outcome) {
-        if let Err(waiting_for) = self.index.ready() {
-            return self.unjudged(Some(head), &waiting_for, || review::not_ready(head, &waiting_for));
-        }
-        let (binding, note) = self.binding(&head.namespace).await;
+    fn judge(&self, head: &Head<'_>, agent: &AgentSpec, binding: Binding, note: Option<&str>) -> (Answer, Outcome) {
         let (workspace, label) = match binding {
             Binding::Workspace(workspace, label) => (Some(workspace), label),
             Binding::Unknown | Binding::Unlabelled => (None, Label::Absent),
@@ -69,12 +65,8 @@ impl Webhook {
         (answer, outcome)
     }
 
-    /// What is known of a namespace, and what to tell the caller if it belongs to no workspace.
-    async fn binding(&self, namespace: &str) -> (Binding, Option<&'static str>) {
-        let known = match self.index.workspace_of(namespace) {
-            bound @ Binding::Workspace(..) => return (bound, None),
-            known @ (Binding::Unknown | Binding::Unlabelled) => known,
-        };
+    /// What becomes known of a namespace of which nothing is, or no label, and what to tell the caller if it belongs to no workspace.
+    async fn awaited(&self, namespace: &str, known: Binding) -> (Binding, Option<&'static str>) {
         let Ok(_place) = self.waiting.try_acquire() else {
             let namespace = shown(namespace);
             tracing::warn!(namespace, "namespace not waited for: too many requests wait for one");
@@ -101,7 +93,19 @@ impl Handler for Webhook {
     async fn validate(&self, body: Bytes) -> Answer {
         let start = Instant::now();
         let (answer, outcome) = match review::read(&body) {
-            Request::Judge(head, agent) => self.judge(&head, &agent).await,
+            Request::Judge(head, agent) => match self.index.ready() {
+                Err(why) => self.unjudged(Some(&head), &why, || review::not_ready(&head, &why)),
+                Ok(()) => match self.index.workspace_of(&head.namespace) {
+                    bound @ Binding::Workspace(..) => self.judge(&head, &agent, bound, None),
+                    known @ (Binding::Unknown | Binding::Unlabelled) => {
+                        // who waits keeps no body
+                        let head = head.into_owned();
+                        drop(body);
+                        let (binding, note) = self.awaited(&head.namespace, known).await;
+                        self.judge(&head, &agent, binding, note)
+                    }
+                },
+            },
             Request::Settled(_, Settled::Allowed, answer) => (answer, (Decided::Allowed, Mode::Enforce)),
             Request::Settled(head, Settled::Refused(why), answer) => self.unjudged(head.as_ref(), &why, || answer),
         };

@@ -1,7 +1,7 @@
 //! Agents out of files: manifests, streams of manifests such as Helm prints, and the vendor's `sekuire.yml`.
 //!
-//! What is checked here is what the policy judges: that the fields are ones of an `Agent` and have its types. Lengths,
-//! and rules between fields, are checked by the API server.
+//! What is checked here is what the policy judges: that the fields are ones of an `Agent`, have its types, and are no longer
+//! than those of one. Their form, and rules between fields, are checked by the API server.
 
 use std::io::Read as _;
 use std::path::PathBuf;

@@ -18,6 +18,9 @@ use crate::admission::break_glass::{LONGEST, Setting};
 use crate::admission::registration::{CONFIGURATION_NAME, WEBHOOK_NAME};
 use crate::api::{BREAK_GLASS, Sent};
 
+/// By which the clock here may be ahead of the controller's, which obeys nothing that ends later than in [`LONGEST`].
+const AHEAD: SignedDuration = SignedDuration::from_mins(5);
+
 /// Stop enforcement for a while, in an outage, and start it again.
 ///
 /// One annotation of the webhook configuration says until when and why; failurePolicy Ignore lets agents pass also where no
@@ -37,7 +40,8 @@ pub(super) enum BreakGlass {
 
 It takes the right to patch this one configuration, which the chart's ClusterRole for break glass gives.")]
 pub(super) struct Open {
-    /// For how long, 24 hours at most; it ends by itself.
+    /// For how long, 24 hours at most; it ends by itself. Of the last of them five minutes are left off, so that a clock
+    /// here that is ahead of the controller's does not make it more.
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     duration: SignedDuration,
     /// Why, for everybody who sees it: the number of an incident, for example.
@@ -97,7 +101,7 @@ impl BreakGlass {
 impl Open {
     fn run(self) -> anyhow::Result<Outcome> {
         let now = Timestamp::now();
-        let until = now + Duration::try_from(self.duration)?;
+        let until = now + Duration::try_from(self.duration.min(LONGEST - AHEAD))?;
         // whole seconds, as people write them
         let until = Timestamp::from_second(until.as_second())?;
         let value = format!("{until} {}", self.reason);

@@ -7,6 +7,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod bounds;
+
+use bounds::{Each, List, Maybe, Text};
+
+/// Characters of the longest text that an agent may have anywhere.
+pub const LONGEST_TEXT: usize = 1024;
+
 /// What an agent is, and what it asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -35,18 +42,16 @@ use serde::{Deserialize, Serialize};
 pub struct AgentSpec {
     /// The workspace that the agent believes to be in. Optional; must equal the label sekuire.ai/workspace of its
     /// namespace, which alone decides. Cannot be changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "Maybe::<Text<1, 63>>")]
     pub workspace: Option<String>,
     /// The language model that the agent uses.
     pub model: Model,
     /// The models that the agent falls back to, in this order. They are held to the same rules as the model.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "List::<Each<Model>, 8>")]
     pub fallback_models: Vec<Model>,
     /// The tools that the agent can call.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), extend("x-list-type" = "map", "x-list-map-keys" = ["name"]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "List::<Each<Tool>, 256>")]
+    #[schemars(extend("x-list-type" = "map", "x-list-map-keys" = ["name"]))]
     pub tools: Vec<Tool>,
     /// What a human approves while the agent runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,8 +70,7 @@ pub struct AgentSpec {
     pub identity: Option<Identity>,
     /// The container image that the agent runs. Named by digest (name@sha256:…) when there is an identity. Held against the
     /// images that the policy allows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "Maybe::<Text<1, 512>>")]
     pub image: Option<String>,
 }
 
@@ -75,19 +79,18 @@ pub struct AgentSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Model {
     /// Who serves the model, e.g. openai or anthropic.
-    #[schemars(length(min = 1, max = 128))]
+    #[serde(with = "Text::<1, 128>")]
     pub provider: String,
     /// The model's name as the provider writes it, e.g. gpt-4.
-    #[schemars(length(min = 1, max = 256))]
+    #[serde(with = "Text::<1, 256>")]
     pub name: String,
     /// Where the model runs, e.g. us-east-1. Held against the policy's data residency.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "Maybe::<Text<1, 64>>")]
     pub region: Option<String>,
     /// The URL that the agent sends its requests to, http or https, without user name or password. Where the policy says
     /// which provider answers where, that provider is judged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 8, max = 1024), extend("x-validations" = [{
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "Maybe::<Text<8, LONGEST_TEXT>>")]
+    #[schemars(extend("x-validations" = [{
         "rule": r"self.matches('^[hH][tT][tT][pP][sS]?://[^/?#@\\\\\\s]+(/[^\\\\\\s]*)?$')",
         "message": "an endpoint is a URL http(s)://host[:port][/path] without user info, backslash or space",
     }]))]
@@ -99,11 +102,10 @@ pub struct Model {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tool {
     /// The tool's name, e.g. web_search.
-    #[schemars(length(min = 1, max = 256))]
+    #[serde(with = "Text::<1, 256>")]
     pub name: String,
     /// The server that offers the tool, e.g. the name of an MCP server. Held against the servers that the policy allows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "Maybe::<Text<1, 256>>")]
     pub server: Option<String>,
 }
 
@@ -115,8 +117,7 @@ pub struct Approval {
     #[serde(default)]
     pub mode: ApprovalMode,
     /// The tools whose calls a human approves, in mode Listed. Each is one of spec.tools.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 256)))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "List::<Text<1, 256>, 256>")]
     pub tools: Vec<String>,
 }
 
@@ -138,8 +139,7 @@ pub enum ApprovalMode {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Compliance {
     /// The frameworks that the agent is run under, e.g. soc2 or hipaa.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "List::<Text<1, 128>, 64>")]
     pub frameworks: Vec<String>,
     /// Whether what the agent does is recorded in an audit log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,8 +148,7 @@ pub struct Compliance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
     /// The regions where data is kept, e.g. us or eu-west-1.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 64)))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "List::<Text<1, 64>, 64>")]
     pub data_residency: Vec<String>,
     /// For how many days records are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -190,8 +189,8 @@ pub struct Permissions {
 pub struct Network {
     /// The hosts that the agent asks for: host, host:port or *.host (the host and everything below it), without
     /// scheme or path.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 262)), extend("x-validations" = [{
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "List::<Text<1, 262>, 256>")]
+    #[schemars(extend("x-validations" = [{
         "rule": r"self.all(h, h.matches('^([*][.])?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?([.][A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*[.]?(:[0-9]{1,5})?$'))",
         "message": "a host is host, host:port or *.host, e.g. api.example.com:443, without scheme or path",
     }]))]
@@ -207,15 +206,14 @@ pub struct Network {
 pub struct Filesystem {
     /// The paths that the agent asks for. Each stands for itself and everything below it: no wildcards, no ~, $ or backslash.
     /// Absolute ones, since a relative one could be anywhere.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 1024)), extend("x-validations" = [{
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "List::<Text<1, LONGEST_TEXT>, 256>")]
+    #[schemars(extend("x-validations" = [{
         "rule": "self.all(p, !p.contains('*'))",
         "message": "a path has no wildcard; it stands for itself and everything below it",
     }]))]
     pub allowed_paths: Vec<String>,
     /// The file name extensions that the agent works with, e.g. .txt. None declared means every extension.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 64)))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "List::<Text<1, 64>, 256>")]
     pub allowed_extensions: Vec<String>,
 }
 
@@ -224,8 +222,7 @@ pub struct Filesystem {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Api {
     /// The services that the agent asks for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 128))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "List::<Each<Service>, 128>")]
     pub services: Vec<Service>,
 }
 
@@ -234,11 +231,10 @@ pub struct Api {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Service {
     /// The service's name, e.g. stripe.
-    #[schemars(length(min = 1, max = 256))]
+    #[serde(with = "Text::<1, 256>")]
     pub name: String,
     /// The endpoints of the service that the agent asks for. None named means all of them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 128), inner(length(min = 1, max = 256)))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "List::<Text<1, 256>, 128>")]
     pub endpoints: Vec<String>,
 }
 
@@ -261,14 +257,15 @@ pub struct RateLimits {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Identity {
     /// The agent's id: 64 lower-case hex, computed from the model's name, the prompt and the tools.
-    #[schemars(length(min = 64, max = 64), regex(pattern = "^[0-9a-f]{64}$"))]
+    #[serde(with = "Text::<64, 64>")]
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
     pub sekuire_id: String,
     /// The BLAKE3 hash of the trimmed prompt, 64 lower-case hex.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 64, max = 64), regex(pattern = "^[0-9a-f]{64}$"))]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "Maybe::<Text<64, 64>>")]
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
     pub prompt_hash: Option<String>,
     /// The BLAKE3 hash of the tools' canonical JSON, 64 lower-case hex.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 64, max = 64), regex(pattern = "^[0-9a-f]{64}$"))]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "Maybe::<Text<64, 64>>")]
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
     pub tools_hash: Option<String>,
 }

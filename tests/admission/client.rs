@@ -77,6 +77,13 @@ pub(crate) fn blind() -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
+/// The same, speaking `protocol` (an ALPN id).
+pub(crate) fn blind_over(protocol: &str) -> Arc<ClientConfig> {
+    let mut config = (*blind()).clone();
+    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    Arc::new(config)
+}
+
 #[derive(Debug)]
 struct Blind(Arc<CryptoProvider>);
 
@@ -148,7 +155,36 @@ impl Connection {
         name: &str,
         config: Arc<ClientConfig>,
     ) -> std::io::Result<Connection> {
-        let stream = handshake(address, name, config).await?;
+        Connection::over(handshake(address, name, config).await?).await
+    }
+
+    /// The same from an address of one's own.
+    pub(crate) async fn from(
+        source: IpAddr,
+        address: SocketAddr,
+        name: &str,
+        config: Arc<ClientConfig>,
+    ) -> std::io::Result<Connection> {
+        Connection::over(handshake_from(source, address, name, config).await?).await
+    }
+
+    /// One over HTTP/2 that takes no byte of any answer's body.
+    pub(crate) async fn taking_nothing(
+        source: IpAddr,
+        address: SocketAddr,
+        name: &str,
+        config: Arc<ClientConfig>,
+    ) -> std::io::Result<Connection> {
+        let stream = handshake_from(source, address, name, config).await?;
+        let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned();
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(0);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
+        tokio::spawn(connection);
+        Ok(Connection { sender: Sender::Http2(sender), certificate })
+    }
+
+    async fn over(stream: TlsStream<TcpStream>) -> std::io::Result<Connection> {
         let session = stream.get_ref().1;
         let certificate = session.peer_certificates().unwrap()[0].clone().into_owned();
         let http_2 = session.alpn_protocol() == Some(b"h2");

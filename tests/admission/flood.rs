@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpSocket;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::client::handshake_from;
+use super::client::{Connection, handshake_from};
 use super::server::{NAME, Server};
 
 /// Longer than any of these tests takes where it succeeds.
@@ -95,8 +95,12 @@ fn address(last: u8) -> IpAddr {
 
 /// How long an address waits for the answer to a review, on a connection that it opens for it.
 async fn answered(server: &Server) -> Duration {
+    answered_from(server, address(1)).await
+}
+
+async fn answered_from(server: &Server, source: IpAddr) -> Duration {
     let start = Instant::now();
-    let mut connection = server.http2().await;
+    let mut connection = Connection::from(source, server.address, NAME, server.config("h2")).await.unwrap();
     let reply = connection.post(VALIDATE_PATH, vec![b'x'; 8000]).await.unwrap();
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
     start.elapsed()
@@ -106,13 +110,13 @@ async fn answered(server: &Server) -> Duration {
 async fn bodies_that_an_address_does_not_send_hold_up_no_other_address() {
     let server = Server::with(Limits::default(), &Bodies { arrive: LONG, ..Bodies::default() }).await;
     let (mut peers, mut answers) = (Vec::new(), JoinSet::new());
-    for _ in 0..3 {
+    for _ in 0..8 {
         let peer = Peer::new(&server, address(2), 65_535).await;
-        peer.flood(250, &mut answers);
+        peer.flood(100, &mut answers);
         peers.push(peer);
     }
     // 256 have a place, as many wait for one, and the rest is told to come again
-    for _ in 0..750 - 2 * 256 {
+    for _ in 0..800 - 2 * 256 {
         let answer = tokio::time::timeout(LONG, answers.join_next()).await.unwrap();
         assert_eq!(answer.unwrap().unwrap(), Some(StatusCode::SERVICE_UNAVAILABLE));
     }
@@ -125,15 +129,59 @@ async fn bodies_that_an_address_does_not_send_hold_up_no_other_address() {
 async fn nor_do_those_of_a_dozen_addresses() {
     let server = Server::with(Limits::default(), &Bodies { arrive: LONG, ..Bodies::default() }).await;
     let (mut peers, mut answers) = (Vec::new(), JoinSet::new());
-    for last in 2..14 {
+    for last in (2..14).flat_map(|last| [last; 3]) {
         let peer = Peer::new(&server, address(last), 65_535).await;
         // one stream is left for who asks whether all have come
-        peer.flood(249, &mut answers);
+        peer.flood(99, &mut answers);
         assert_eq!(peer.healthz().await, Some(StatusCode::OK));
         peers.push(peer);
     }
     let took = answered(&server).await;
     assert!(took < LONG / 4, "{took:?}");
+}
+
+#[tokio::test]
+async fn large_ones_of_a_dozen_addresses_have_another_wait_for_no_longer_than_they_may_take() {
+    let arrive = Duration::from_secs(2);
+    let server = Server::with(Limits::default(), &Bodies { arrive, ..Bodies::default() }).await;
+    let (mut peers, mut answers) = (Vec::new(), JoinSet::new());
+    for last in 2..14 {
+        let peer = Peer::new(&server, address(last), 65_535).await;
+        for _ in 0..16 {
+            let answer = ask(peer.sender.clone(), Method::POST, VALIDATE_PATH, 1_000_000);
+            answers.spawn(async move { answer.await.map(|response| response.status()) });
+        }
+        assert_eq!(peer.healthz().await, Some(StatusCode::OK));
+        peers.push(peer);
+    }
+    // eight addresses hold all the places of large ones; those that wait for one come in turn
+    let start = Instant::now();
+    let mut connection = server.http2().await;
+    let reply = connection.post(VALIDATE_PATH, vec![b'x'; 200_000]).await.unwrap();
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    assert!(start.elapsed() < 2 * arrive, "{:?}", start.elapsed());
+    // and what is not large does not wait for them at all
+    let took = answered(&server).await;
+    assert!(took < arrive, "{took:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_keeps_its_place_and_is_dropped_in_time() {
+    let arrive = Duration::from_secs(2);
+    // an address gets one place
+    let server = Server::with(Limits::default(), &Bodies { arrive, small: 4, ..Bodies::default() }).await;
+    let start = Instant::now();
+    let mut untaking = Connection::taking_nothing(address(1), server.address, NAME, server.config("h2")).await.unwrap();
+    let untaken = tokio::spawn(async move { untaking.post(VALIDATE_PATH, vec![b'x'; 8000]).await });
+    server.until_validated(1).await;
+    let elsewhere = answered_from(&server, address(9)).await;
+    assert!(elsewhere < arrive, "{elsewhere:?}");
+    let mut connection = server.http2().await;
+    let reply = connection.post(VALIDATE_PATH, vec![b'x'; 8000]).await.unwrap();
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    assert!(start.elapsed() >= arrive, "the place was free before the answer was dropped: {:?}", start.elapsed());
+    assert!(!untaken.is_finished(), "it was never taken");
+    untaken.abort();
 }
 
 #[tokio::test]

@@ -205,18 +205,53 @@ async fn while_break_glass_is_open_all_is_admitted_that_would_be_refused_and_the
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
 }
 
+/// The chart's policy that protects labels, and its binding, as a watch brings them.
+fn protect_labels(index: &PolicyIndex) {
+    const NAME: &str = "labels";
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/sekuire-policy-controller/files/label-policy.yaml");
+    let spec: Value = serde_yaml::from_str(&std::fs::read_to_string(chart).unwrap()).unwrap();
+    let policy = json!({"metadata": {"name": NAME}, "spec": spec});
+    let binding = json!({"metadata": {"name": NAME}, "spec": {"policyName": NAME, "validationActions": ["Deny"]}});
+    index.label_policy.named(NAME);
+    index.label_policy.saw_policy(Some(&serde_json::from_value(policy).unwrap()));
+    index.label_policy.saw_binding(Some(&serde_json::from_value(binding).unwrap()));
+}
+
 #[tokio::test]
-async fn a_mode_is_obeyed_for_the_labels_of_one_moment_and_only_where_they_are_protected() {
+async fn a_mode_is_obeyed_where_labels_are_protected_and_nowhere_else() {
     use sekuire_policy::admission::mode::{Label, Mode};
     let index = world::index(1);
     let mut breaking = world::compliant();
     breaking["tools"] = json!([{"name": "shell_exec"}]);
+    let set = |mode: Option<Mode>| {
+        let label = mode.map_or(Label::Absent, Label::Known);
+        index.bindings.set_labels("team-0", Some("ws_0"), label);
+    };
     for mode in [Mode::Warn, Mode::Audit] {
-        index.bindings.set_labels("team-0", Some("ws_0"), Label::Known(mode));
+        set(Some(mode));
         let response = verdict(&index, "team-0", &breaking).await;
         assert!(message(&response).contains("but such labels are not obeyed"), "{response}");
         assert_eq!(response["auditAnnotations"], Value::Null);
     }
+    protect_labels(&index);
+    for mode in [Mode::Warn, Mode::Audit] {
+        set(Some(mode));
+        let response = verdict(&index, "team-0", &breaking).await;
+        assert_eq!(response["allowed"], true, "{response}");
+        assert_eq!(response["auditAnnotations"]["mode"], mode.as_str());
+        assert_eq!(response["warnings"].to_string().contains("[tool.blocked]"), mode == Mode::Warn, "{response}");
+        // an agent that complies is told nothing
+        let response = verdict(&index, "team-0", &world::compliant()).await;
+        assert_eq!(response, json!({"uid": response["uid"], "allowed": true}));
+    }
+    for mode in [None, Some(Mode::Enforce)] {
+        set(mode);
+        assert_eq!(verdict(&index, "team-0", &breaking).await["allowed"], false, "{mode:?}");
+    }
+    // and no more once the policy is gone
+    set(Some(Mode::Warn));
+    index.label_policy.saw_policy(None);
+    assert_eq!(verdict(&index, "team-0", &breaking).await["allowed"], false);
 }
 
 #[test]

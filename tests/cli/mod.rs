@@ -13,7 +13,7 @@ mod schema;
 mod sdk;
 mod sign;
 mod story;
-mod support;
+pub(crate) mod support;
 mod terminal;
 mod threshold;
 mod try_agents;

@@ -7,20 +7,20 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// A folder with a key that is trusted for every workspace.
-pub(super) struct Desk {
+pub(crate) struct Desk {
     folder: TempDir,
-    pub(super) key_id: String,
+    pub(crate) key_id: String,
 }
 
 /// How a command ended.
-pub(super) struct Ended {
-    pub(super) code: i32,
-    pub(super) out: String,
-    pub(super) err: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Desk {
-    pub(super) fn new() -> Desk {
+    pub(crate) fn new() -> Desk {
         let mut desk = Desk { folder: tempfile::tempdir().unwrap(), key_id: String::new() };
         let ended = desk.run(&["key", "generate", "--out", "keys", "--workspace", "*"]);
         assert_eq!(ended.code, 0, "{}", ended.err);
@@ -28,30 +28,30 @@ impl Desk {
         desk
     }
 
-    pub(super) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub(super) fn write(&self, name: &str, content: &str) {
+    pub(crate) fn write(&self, name: &str, content: &str) {
         fs::write(self.path(name), content).unwrap();
     }
 
-    pub(super) fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    pub(super) fn private_key(&self) -> String {
+    pub(crate) fn private_key(&self) -> String {
         format!("keys/{}.pem", self.key_id)
     }
 
     /// Runs `sekuire` in the folder.
-    pub(super) fn run(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         self.run_with(&[], arguments)
     }
 
     /// Runs `sekuire` in the folder, with these variables in its environment and nothing of the cluster or the keys of
     /// whoever runs the test.
-    pub(super) fn run_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Ended {
+    pub(crate) fn run_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Ended {
         let output = Command::new(env!("CARGO_BIN_EXE_sekuire"))
             .args(arguments)
             .current_dir(self.folder.path())
@@ -70,7 +70,7 @@ impl Desk {
     }
 
     /// Runs `git` in a folder of it.
-    pub(super) fn git_in(&self, folder: &str, arguments: &[&str]) {
+    pub(crate) fn git_in(&self, folder: &str, arguments: &[&str]) {
         let mut git = std::process::Command::new("git");
         git.args(["-c", "user.name=t", "-c", "user.email=t@t"]).args(arguments).current_dir(self.path(folder));
         let output = git.output().unwrap();
@@ -78,17 +78,17 @@ impl Desk {
     }
 
     /// Runs `git` in the folder.
-    pub(super) fn git(&self, arguments: &[&str]) {
+    pub(crate) fn git(&self, arguments: &[&str]) {
         self.git_in("", arguments);
     }
 
     /// Runs `sekuire policy sign` with the key.
-    pub(super) fn sign(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn sign(&self, arguments: &[&str]) -> Ended {
         self.run(&[&["policy", "sign", "--key", &self.private_key()], arguments].concat())
     }
 
     /// The result of each file, by `sekuire policy validate`.
-    pub(super) fn results(&self, files: &[&str]) -> Vec<String> {
+    pub(crate) fn results(&self, files: &[&str]) -> Vec<String> {
         let ended =
             self.run(&[&["policy", "validate", "--trust", "keys", "--output", "json", "--file"], files].concat());
         let list: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
@@ -96,7 +96,7 @@ impl Desk {
     }
 }
 
-pub(super) const JSON: &str = r#"{
+pub(crate) const JSON: &str = r#"{
   "status": "active",
   "policy_id": "policy_a",
   "workspace_id": "ws_a",
@@ -105,7 +105,7 @@ pub(super) const JSON: &str = r#"{
 }
 "#;
 
-pub(super) const YAML: &str = "# reviewed by two
+pub(crate) const YAML: &str = "# reviewed by two
 policy_id: policy_b   # ours
 workspace_id: ws_b
 version: 1.0.0

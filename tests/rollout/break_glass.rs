@@ -9,7 +9,7 @@ use sekuire_policy::admission::registration::CONFIGURATION_NAME;
 use sekuire_policy::api::BREAK_GLASS;
 use serde_json::{Value, json};
 
-use super::support::{OTHERS, ask, client_as};
+use super::support::{OTHERS, answer_of, ask, client_as, fastest_within_a_second, takes_effect};
 use crate::cluster::{Cluster, Controller, ControllerOptions, Ran, User, controller::sekuire};
 use crate::resilience::support::{DENIED, Site, agent, dry_run, logged, until};
 
@@ -84,6 +84,9 @@ async fn one_command_opens_it_for_all_replicas_loudly_and_another_closes_it() {
     event(&site, "BreakGlassOpened").await;
     for replica in [&one, &two] {
         logged(replica, "break glass is open: nothing is enforced").await;
+        let answer = answer_of(replica, &namespace).await;
+        assert_eq!(answer["allowed"], true, "{}: {answer}", replica.identity());
+        assert!(answer["warnings"][0].as_str().unwrap().contains("break glass is open until"), "{answer}");
     }
     let manifest = serde_json::to_string(&agent(&namespace, "bad", &[DENIED])).unwrap();
     let made = site.cluster.kubectl_as(User::ADMIN, &["create", "-f", "-"], &manifest).await;
@@ -114,6 +117,68 @@ async fn one_command_opens_it_for_all_replicas_loudly_and_another_closes_it() {
     becomes(&site, "Fail", false).await;
     event(&site, "BreakGlassClosed").await;
     logged(&two, "break glass is closed").await;
+    one.start_again();
+    one.ready().await;
+    for replica in [&one, &two] {
+        let answer = answer_of(replica, &namespace).await;
+        assert_eq!(answer["allowed"], false, "{}: {answer}", replica.identity());
+    }
+}
+
+#[tokio::test]
+async fn opening_and_closing_take_effect_in_every_replica_within_a_second() {
+    let (site, namespace, one, two) = site().await;
+    let (mut opened, mut closed) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        break_glass(&site.cluster, &["open", "--for", "2h", "--reason", "INC-1"]).await.ok();
+        opened.push(takes_effect(&[&one, &two], &namespace, true).await);
+        break_glass(&site.cluster, &["close"]).await.ok();
+        closed.push(takes_effect(&[&one, &two], &namespace, false).await);
+    }
+    fastest_within_a_second(&opened);
+    fastest_within_a_second(&closed);
+}
+
+#[tokio::test]
+async fn a_whole_day_can_be_asked_for_by_the_command_and_not_a_second_more_by_the_annotation() {
+    let (site, namespace, one, two) = site().await;
+    break_glass(&site.cluster, &["open", "--for", "24h", "--reason", "INC-1"]).await.ok();
+    admits(&site, &namespace).await;
+    takes_effect(&[&one, &two], &namespace, true).await;
+    break_glass(&site.cluster, &["close"]).await.ok();
+    takes_effect(&[&one, &two], &namespace, false).await;
+    becomes(&site, "Fail", false).await;
+    // a minute more than a day, which the time until it is read does not use up
+    let far = Timestamp::now() + Duration::from_secs(24 * 3600 + 60);
+    let annotation = format!("{BREAK_GLASS}={far} INC-2");
+    refuses_throughout(&site, &namespace, async || {
+        site.cluster.kubectl(["annotate", "--overwrite", KIND, CONFIGURATION_NAME, &annotation]).await.ok();
+        becomes(&site, "Fail", false).await;
+    })
+    .await;
+}
+
+/// Asks on and on, the API server and by it both replicas in turn, from before a change until after it: all is refused.
+async fn refuses_throughout(site: &Site, namespace: &str, change: impl AsyncFn()) {
+    let asked = std::cell::Cell::new(0);
+    let asking = async {
+        loop {
+            let why = attempt(site, namespace).await.expect_err("it is obeyed");
+            assert!(why.contains("tool.blocked"), "{why}");
+            asked.set(asked.get() + 1);
+        }
+    };
+    let changing = async {
+        while asked.get() < 3 {
+            tokio::task::yield_now().await;
+        }
+        change().await;
+        let before = asked.get();
+        while asked.get() < before + 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! { () = changing => {}, () = asking => {} }
 }
 
 fn webhook(policy: &str) -> String {
@@ -163,10 +228,11 @@ async fn what_has_no_end_or_a_far_one_is_not_obeyed_and_taken_away_with_an_event
     let far = (Timestamp::now() + Duration::from_secs(48 * 3600)).to_string();
     for value in ["true", "INC-1 for ever", &format!("{far} INC-1"), "2020-01-01T00:00:00Z INC-1"] {
         let annotation = format!("{BREAK_GLASS}={value}");
-        site.cluster.kubectl(["annotate", "--overwrite", KIND, CONFIGURATION_NAME, &annotation]).await.ok();
-        becomes(&site, "Fail", false).await;
-        let why = attempt(&site, &namespace).await.expect_err(value);
-        assert!(why.contains("tool.blocked"), "{value}: {why}");
+        refuses_throughout(&site, &namespace, async || {
+            site.cluster.kubectl(["annotate", "--overwrite", KIND, CONFIGURATION_NAME, &annotation]).await.ok();
+            becomes(&site, "Fail", false).await;
+        })
+        .await;
     }
     event(&site, "BreakGlassRefused").await;
     logged(&one, "webhook configuration brought up to date").await;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::{LABELS, allow_everything, protect_labels};
+use super::support::{LABELS, allow_everything, fastest_within_a_second, protect_labels, takes_effect};
 use crate::cluster::{Cluster, ControllerOptions, Ran, User, controller::sekuire};
 use crate::resilience::support::{DENIED, Site, agent, logged, until};
 
@@ -190,6 +190,29 @@ async fn labels_are_obeyed_only_while_the_policy_that_protects_them_is_in_force(
     }
     site.cluster.kubectl(["delete", binding, LABELS]).await.ok();
     says("Binding sekuire-policy-controller-labels does not exist").await;
+}
+
+#[tokio::test]
+async fn a_label_takes_effect_within_a_second() {
+    let site = Site::new(Cluster::options()).await;
+    protect_labels(&site.cluster).await;
+    let namespace = site.namespace("ws_a").await;
+    site.commit([&site.document("ws_a", "1", &[DENIED])]).await;
+    let one = ControllerOptions::new("a").flags(["--label-policy", LABELS]).start(&site.cluster).await;
+    site.enforced("ws-a", "1").await;
+    let two = ControllerOptions::new("b").flags(["--label-policy", LABELS]).start(&site.cluster).await;
+    for controller in [&one, &two] {
+        logged(controller, "labels of namespaces are protected, and obeyed").await;
+    }
+    let (mut relaxed, mut enforced) = (Vec::new(), Vec::new());
+    for mode in ["warn", "audit", "warn"] {
+        set(&site, &namespace, &[&format!("{LABEL}={mode}")]).await;
+        relaxed.push(takes_effect(&[&one, &two], &namespace, true).await);
+        set(&site, &namespace, &[&format!("{LABEL}=enforce")]).await;
+        enforced.push(takes_effect(&[&one, &two], &namespace, false).await);
+    }
+    fastest_within_a_second(&relaxed);
+    fastest_within_a_second(&enforced);
 }
 
 #[tokio::test]

@@ -1,11 +1,15 @@
 //! The policies that the chart protects labels and objects with, and ways to ask as somebody.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use kube::{Client, Config, client::Body};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, User};
-use crate::resilience::support::until;
+use crate::admission::client::{Connection, blind};
+use crate::admission::world;
+use crate::cluster::{Cluster, Controller, User};
+use crate::resilience::support::{DENIED, until};
 
 /// Name of the policy that protects the labels, and of its binding.
 pub(super) const LABELS: &str = "sekuire-policy-controller-labels";
@@ -92,4 +96,32 @@ pub(super) async fn ask(client: &Client, way: &str, path: &str, body: &Value) ->
     let bytes = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
     let answer: Value = serde_json::from_slice(&bytes).unwrap_or_else(|e| panic!("{way} {path}: {e}: {bytes:?}"));
     if status.is_success() { Ok(answer) } else { Err(answer["message"].as_str().unwrap_or_default().to_owned()) }
+}
+
+/// What this one replica answers to an agent that uses a denied tool, asked as an API server asks; the `response`.
+pub(super) async fn answer_of(replica: &Controller, namespace: &str) -> Value {
+    let address = replica.url().trim_start_matches("https://").parse().unwrap();
+    let mut connection = Connection::open(address, "localhost", blind()).await.unwrap();
+    let spec = json!({"model": {"provider": "p", "name": "m"}, "tools": [{"name": DENIED}]});
+    let reply = connection.post("/validate", world::review(namespace, &spec)).await.unwrap();
+    reply.json()["response"].clone()
+}
+
+/// How long it takes from now until each of these replicas admits such an agent, or none does.
+pub(super) async fn takes_effect(replicas: &[&Controller], namespace: &str, admits: bool) -> Duration {
+    let start = Instant::now();
+    for replica in replicas {
+        until(&format!("{} says {admits}", replica.identity()), async || {
+            let answer = answer_of(replica, namespace).await;
+            if answer["allowed"] == admits { Ok(()) } else { Err(answer) }
+        })
+        .await;
+    }
+    start.elapsed()
+}
+
+/// What of it counts as "within a second": a machine that is busy with other things shows nothing.
+pub(super) fn fastest_within_a_second(took: &[Duration]) {
+    println!("took effect after {took:?}");
+    assert!(took.iter().min().unwrap() < &Duration::from_secs(1), "{took:?}");
 }

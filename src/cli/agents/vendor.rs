@@ -139,10 +139,17 @@ impl Parts {
             model: self.model,
             ..AgentSpec::default()
         };
+        let spec = bounded(&spec)?;
         let file = files::name(file);
         let origin = (file.clone(), 1);
         Ok(NamedAgent { name: self.name, namespace: None, file, origin, spec, manifest: None })
     }
+}
+
+/// An agent that was made of something else, held to the bounds of one that is read.
+fn bounded(spec: &AgentSpec) -> anyhow::Result<AgentSpec> {
+    let value = serde_json::to_value(spec)?;
+    serde_path_to_error::deserialize(value).map_err(|e| anyhow::anyhow!("{}: {}", e.path(), e.inner()))
 }
 
 /// A path that the file names: below its own folder, since a manifest of somebody else is not to choose what is read.
