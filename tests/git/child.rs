@@ -1,6 +1,11 @@
 //! What happens to a child process happens to nothing else.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,17 +17,18 @@ use super::support::{Fixture, refused};
 
 /// The children that work in a data directory.
 pub(super) fn children(data: &Path) -> Vec<Pid> {
+    // it is not dumpable: nobody else sees its folder or its environment
     let is_child = |pid: &i32| {
-        let process = Path::new("/proc").join(pid.to_string());
-        fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == data)
-            && fs::read(process.join("cmdline")).is_ok_and(|line| line.windows(9).any(|word| word == b"git-child"))
+        let line = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0).skip(1).skip_while(|word| *word != b"git-child").skip(1);
+        words.next().is_some_and(|word| Path::new(OsStr::from_bytes(word)).parent() == Some(data))
     };
     let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     processes.filter(is_child).filter_map(Pid::from_raw).collect()
 }
 
 /// Waits until the only child of a data directory runs.
-async fn child(data: &Path) -> Pid {
+pub(super) async fn child(data: &Path) -> Pid {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let [pid] = children(data)[..] {
@@ -83,11 +89,12 @@ async fn a_child_whose_parent_is_gone_ends_by_itself() {
     let fixture = Fixture::new();
     fs::create_dir_all(fixture.data()).unwrap();
     let server = Server::with(fixture.root(), Manner::Hangs).await;
-    let mut parent = std::process::Command::new(env!("CARGO_BIN_EXE_sekuire"))
+    let (mut socket, theirs) = UnixStream::pair().unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_sekuire"))
         .arg("git-child")
         .env_clear()
         .current_dir(fixture.data())
-        .stdin(std::process::Stdio::piped())
+        .stdin(OwnedFd::from(theirs))
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
@@ -96,14 +103,14 @@ async fn a_child_whose_parent_is_gone_ends_by_itself() {
     let job = serde_json::json!({
         "limits": Limits::default(), "allow_insecure": true, "work": { "Snapshot": request }
     });
-    let mut stdin = parent.stdin.take().unwrap();
-    std::io::Write::write_all(&mut stdin, format!("{job}\n").as_bytes()).unwrap();
-    while server.requests.lock().unwrap().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert!(parent.try_wait().unwrap().is_none());
-    drop(stdin);
-    let status = tokio::task::spawn_blocking(move || parent.wait()).await.unwrap().unwrap();
+    std::io::Write::write_all(&mut socket, format!("{job}\n").as_bytes()).unwrap();
+    // it has read its job, is locked in, and waits for a connection
+    let mut question = String::new();
+    BufReader::new(&socket).read_line(&mut question).unwrap();
+    assert!(question.contains("Connect"), "{question}");
+    assert!(child.try_wait().unwrap().is_none());
+    drop(socket);
+    let status = tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
 }
 

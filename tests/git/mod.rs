@@ -9,6 +9,8 @@ mod github;
 mod history;
 pub(crate) mod real;
 mod references;
+#[cfg(debug_assertions)]
+mod sandbox;
 pub(crate) mod server;
 mod servers;
 mod signatures;
