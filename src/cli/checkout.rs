@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow, bail};
 use git2::{Oid, Repository};
 
-use super::worktree;
+use super::{files, worktree};
 use crate::git::{Documents, File, FileKind, GitError, Limits, Place, Trouble, fault_of_path};
 use crate::policy::Format;
 use crate::policy::document::MAX_DOCUMENT_BYTES;
@@ -165,7 +165,12 @@ impl Checkout {
             return Ok(None);
         };
         if found.kind == FileKind::Regular {
-            if let Some(attribute) = worktree::conversion(&self.0, path).with_context(cannot)? {
+            let unknown_index = |error: &git2::Error| error.class() == git2::ErrorClass::Index;
+            let (conversion, plain) = match worktree::conversion(&self.0, path) {
+                Err(error) if unknown_index(&error) => (worktree::any_conversion(&self.0, &self.root()?, path)?, true),
+                known => (known.with_context(cannot)?.map(str::to_owned), false),
+            };
+            if let Some(attribute) = conversion {
                 bail!(
                     "{} is not committed, and .gitattributes ({attribute}) has Git store other bytes than are in the file: commit \
                      it, and what is committed is judged",
@@ -174,7 +179,12 @@ impl Checkout {
             }
             // line ends may go, which is what the controller would never see
             if size <= 2 * MAX_DOCUMENT_BYTES as u64 {
-                let id = self.0.blob_path(file).with_context(cannot)?;
+                let id = if plain {
+                    self.0.blob(&files::read(file, 2 * MAX_DOCUMENT_BYTES)?)
+                } else {
+                    self.0.blob_path(file)
+                };
+                let id = id.with_context(cannot)?;
                 found.size = self.0.odb()?.read_header(id)?.0 as u64;
                 found.blob = id.to_string();
             }

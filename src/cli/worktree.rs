@@ -31,7 +31,7 @@ pub(super) fn uncommitted(repository: &Repository, root: &Path, folder: &str) ->
     Ok(paths)
 }
 
-/// The attribute by which Git stores other bytes than this file has.
+/// The attribute by which Git stores other bytes than this file has, in a way that libgit2 does not know.
 pub(super) fn conversion(repository: &Repository, path: &Path) -> Result<Option<&'static str>, git2::Error> {
     for name in CONVERSIONS {
         let value = repository.get_attr_bytes(path, name, AttrCheckFlags::FILE_THEN_INDEX)?;
@@ -41,6 +41,19 @@ pub(super) fn conversion(repository: &Repository, path: &Path) -> Result<Option<
         }
     }
     Ok(None)
+}
+
+/// The same, and for any way, where the index is of a form that libgit2 does not read: what it stores is not known here then.
+pub(super) fn any_conversion(repository: &Repository, root: &Path, path: &Path) -> anyhow::Result<Option<String>> {
+    let mut command = git(repository, root)?;
+    command
+        .args(["check-attr", "-z", "working-tree-encoding", "filter", "text", "eol", "ident", "crlf", "--"])
+        .arg(path);
+    let output = run(command, "the index is of a form that is not known here")?;
+    // path, attribute and value, each ended by NUL
+    let words: Vec<&[u8]> = output.split(|byte| *byte == 0).collect();
+    let set = words.chunks_exact(3).find(|words| words[2] != b"unspecified" && words[2] != b"unset");
+    Ok(set.map(|words| String::from_utf8_lossy(words[1]).into_owned()))
 }
 
 fn by_library(repository: &Repository, folder: &str) -> Result<BTreeSet<PathBuf>, git2::Error> {
@@ -60,9 +73,25 @@ fn by_library(repository: &Repository, folder: &str) -> Result<BTreeSet<PathBuf>
     Ok(statuses.iter().map(|entry| path_of(entry.path_bytes())).collect())
 }
 
-/// Asks the installed Git, which knows each form of its own index. It runs nothing that the checkout or anybody's
-/// configuration names (hooks, filters, monitors), and gets no objects over the network.
 fn by_git(repository: &Repository, root: &Path, folder: &str, why: &str) -> anyhow::Result<BTreeSet<PathBuf>> {
+    let mut command = git(repository, root)?;
+    command.args([
+        "status",
+        "--porcelain=v1",
+        "-z",
+        "--untracked-files=all",
+        "--no-renames",
+        "--ignore-submodules=all",
+    ]);
+    command.args(["--", if folder.is_empty() { "." } else { folder }]);
+    let output = run(command, why)?;
+    // `XY path`, each ended by NUL
+    Ok(output.split(|byte| *byte == 0).filter_map(|entry| entry.get(3..)).map(path_of).collect())
+}
+
+/// The installed Git, which knows each form of its own index. It runs nothing that the checkout or anybody's configuration
+/// names (hooks, filters, monitors), and gets no objects over the network.
+fn git(repository: &Repository, root: &Path) -> anyhow::Result<Command> {
     let mut command = Command::new("git");
     command.current_dir(root).args(["--no-optional-locks", "--literal-pathspecs"]);
     let mut settings = vec!["core.fsmonitor=false".to_owned(), "core.hooksPath=/dev/null".to_owned()];
@@ -73,19 +102,14 @@ fn by_git(repository: &Repository, root: &Path, folder: &str, why: &str) -> anyh
     for setting in settings {
         command.args(["-c", &setting]);
     }
-    command.args([
-        "status",
-        "--porcelain=v1",
-        "-z",
-        "--untracked-files=all",
-        "--no-renames",
-        "--ignore-submodules=all",
-    ]);
-    command.args(["--", if folder.is_empty() { "." } else { folder }]);
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"] {
         command.env_remove(name);
     }
     command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_TERMINAL_PROMPT", "0").stdin(Stdio::null());
+    Ok(command)
+}
+
+fn run(mut command: Command, why: &str) -> anyhow::Result<Vec<u8>> {
     let output = match command.output() {
         Ok(output) => output,
         Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
@@ -94,16 +118,11 @@ fn by_git(repository: &Repository, root: &Path, folder: &str, why: &str) -> anyh
         ),
         Err(error) => return Err(error).context("cannot run git"),
     };
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "cannot compare the checkout with its commit: {why}; and git says: {}",
-            crate::git::one_line(said.trim())
-        );
+    if output.status.success() {
+        return Ok(output.stdout);
     }
-    // `XY path`, each ended by NUL
-    let entries = output.stdout.split(|byte| *byte == 0);
-    Ok(entries.filter_map(|entry| entry.get(3..)).map(path_of).collect())
+    let said = String::from_utf8_lossy(&output.stderr);
+    bail!("cannot compare the checkout with its commit: {why}; and git says: {}", crate::git::one_line(said.trim()))
 }
 
 /// The names of all filter drivers that are configured.

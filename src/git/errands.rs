@@ -17,6 +17,9 @@ use super::{GitError, process, room};
 /// The longest question.
 const QUESTION_BYTES: u64 = 8 << 10;
 
+/// Far more than a fetch asks: once for each connection, and for every [`room::STEP`] bytes.
+const QUESTIONS: usize = 10_000;
+
 /// What one job may ask for.
 pub(super) struct Errands {
     reach: Reach,
@@ -40,7 +43,7 @@ impl Errands {
     /// When a child asks for what no child asks for.
     pub(super) async fn run(&self, socket: &mut UnixStream) -> Result<(), GitError> {
         let mut line = Vec::new();
-        loop {
+        for _ in 0..QUESTIONS {
             line.clear();
             let read =
                 BufReader::with_capacity(1024, &mut *socket).take(QUESTION_BYTES).read_until(b'\n', &mut line).await;
@@ -55,6 +58,7 @@ impl Errands {
                 return Ok(()); // it is gone
             }
         }
+        Err(GitError::Forbidden("the Git process asked for more than any fetch needs, and was stopped".into()))
     }
 
     async fn answer(&self, line: &[u8]) -> Result<(Result<(), GitError>, Option<TcpStream>), GitError> {

@@ -74,8 +74,9 @@ pub struct Git {
 pub struct Limits {
     /// Address space of a child in bytes (`RLIMIT_AS`): default 512 MiB.
     pub memory_bytes: u64,
-    /// Memory of all children, with what this process holds of their answers: default 576 MiB. More than one child may
-    /// take with its answer.
+    /// Memory of all children, with what this process holds of their answers: default 576 MiB. One that has to be read
+    /// alone may take seven eighths of it, else it is `LimitExceeded`. Takes Linux 5.3; before, each child has its own limit
+    /// alone.
     pub all_memory_bytes: u64,
     /// Bytes that one fetch may receive: default 256 MiB. A file that a child writes may be a quarter larger. A clone that
     /// takes up twice as much through many fetches is made anew, and stays until that is done.

@@ -67,7 +67,11 @@ pub(super) async fn run(
         }
     };
     if let Some(error) = counted.killed().filter(|_| !output.status.success()) {
-        metrics().git_process_failed(ChildFailure::Crowded);
+        metrics().git_process_failed(if let GitError::Limit(_) = error {
+            ChildFailure::Limit
+        } else {
+            ChildFailure::Crowded
+        });
         return Err(error);
     }
     if output.status.success() && !output.stderr.is_empty() {

@@ -12,6 +12,9 @@ use super::child::Store;
 /// it. So what is small is never refused, and never deleted.
 pub(super) const STEP: u64 = 8 << 20;
 
+/// Folders within the folder of a clone, at most. A name of a branch has 255 bytes between two `/`, and few of those.
+const DEPTH: usize = 200;
+
 /// Makes sure that all clones take no more than `most` bytes. Those that nobody uses are deleted for it, the largest one
 /// before others, but not that of `key`.
 ///
@@ -27,9 +30,13 @@ pub(super) fn make(data_dir: &Path, key: &str, most: u64) -> Result<(), GitError
         if all <= most {
             break;
         }
+        if !shallow(&root, DEPTH) {
+            continue;
+        }
         let Some(idle) = Store::idle(&root) else { continue };
         if idle.discard().and_then(|()| idle.abandon()).is_ok() {
-            tracing::warn!(clone = %root.display(), "clone deleted to make room; the next fetch makes it anew");
+            let repository_uid = root.file_name().unwrap_or_default().to_string_lossy();
+            tracing::warn!(%repository_uid, "clone deleted to make room: the next fetch makes it anew");
             all = all.saturating_sub(bytes);
         }
     }
@@ -42,6 +49,14 @@ pub(super) fn make(data_dir: &Path, key: &str, most: u64) -> Result<(), GitError
         all >> 20,
         most >> 20
     )))
+}
+
+/// Whether folders are nested no deeper than branches are. A child that was taken over may have made others, and to delete a
+/// folder takes the stack of this process.
+fn shallow(folder: &Path, left: usize) -> bool {
+    let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    let mut folders = fs::read_dir(folder).into_iter().flatten().flatten().filter(is_folder);
+    folders.all(|entry| left > 0 && shallow(&entry.path(), left - 1))
 }
 
 /// The folders of all repositories, and what they take.

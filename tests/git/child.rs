@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use sekuire_policy::git::{Limits, Request};
+use tokio::sync::watch;
 
 use super::server::{Manner, Server};
 use super::support::{Fixture, refused};
@@ -149,15 +150,31 @@ async fn a_child_that_uses_up_its_processor_time_is_a_limit() {
 }
 
 #[tokio::test]
-async fn two_snapshots_of_one_repository_at_once_wait_for_each_other() {
+async fn snapshots_of_one_repository_at_once_wait_for_each_other() {
     let fixture = Fixture::new();
     let repository = fixture.repository("a");
     repository.commit_file("policies/a.json", "{}");
-    let request = repository.request();
-    let all = futures::future::join_all((0..6).map(|_| fixture.git.snapshot(&request))).await;
-    for snapshot in all {
+    let (go, held) = watch::channel(false);
+    let server = Server::with(fixture.root(), Manner::HoldsPacks(held)).await;
+    let request = Request::new("one", server.url("a/.git"));
+    let data = fixture.data();
+    let all = futures::future::join_all((0..4).map(|_| fixture.git.snapshot(&request)));
+    let waits = async {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while children(&data).len() < 4 || server.packs() == 0 {
+            assert!(Instant::now() < deadline, "{} children, {} packs", children(&data).len(), server.packs());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // one has the folder and half of its pack; the others ask the server for nothing
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!((server.requests.lock().unwrap().len(), children(&data).len()), (2, 4));
+        go.send(true).unwrap();
+    };
+    let (snapshots, ()) = tokio::join!(all, waits);
+    for snapshot in snapshots {
         assert_eq!(snapshot.unwrap().tip, repository.head());
     }
+    assert_eq!(server.packs(), 1, "what one has fetched the others have");
 }
 
 #[tokio::test]

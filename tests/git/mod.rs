@@ -5,6 +5,7 @@ mod child;
 mod clone;
 mod crowd;
 mod files;
+mod gate;
 mod github;
 mod history;
 pub(crate) mod real;

@@ -99,6 +99,11 @@ impl Contents {
             committed.into_iter().flatten().map(|file| (file.path.clone(), file)).collect();
         for (path, now) in checkout.uncommitted(prefix)? {
             let path = path.to_string_lossy();
+            // Git cannot check it out, so that it is missing says nothing
+            let stays = |file: &File| matches!(file.kind, FileKind::Malformed | FileKind::TooLong);
+            if now.is_none() && files.get(&*path).is_some_and(stays) {
+                continue;
+            }
             files.remove(&*path);
             files.extend(now.map(|file| (path.into_owned(), file)));
         }

@@ -205,6 +205,9 @@ pub(super) fn explain(error: &ureq::Error) -> GitError {
         return error.clone(); // no connection, and the parent has said why
     }
     let text = one_line(&error.to_string()).into_owned();
+    if let Some(advice) = of_algorithms(&text) {
+        return GitError::Failed(format!("{REACH}: TLS failed: {advice}"));
+    }
     GitError::Failed(match error {
         ureq::Error::ConnectProxyFailed(said) if ["401", "403", "407"].iter().any(|code| said.contains(code)) => {
             return proxy_refuses();
@@ -220,6 +223,25 @@ pub(super) fn explain(error: &ureq::Error) -> GitError {
             )
         }
         _ => format!("{REACH}: {text}"),
+    })
+}
+
+/// What helps where rustls knows less than other programs, which it says as it is printed for debugging.
+fn of_algorithms(text: &str) -> Option<&'static str> {
+    Some(match text {
+        _ if text.contains("CaUsedAsEndEntity") => {
+            "the server shows the certificate of an authority (CA:TRUE), as openssl makes one by default, which is not accepted for \
+             a server: make it with basicConstraints=critical,CA:FALSE, or sign one with an authority of your own"
+        }
+        _ if text.contains("UnsupportedSignatureAlgorithm") => {
+            "a certificate of the server is signed in a way that is not supported; accepted are RSA of 2048 to 8192 bits, Ed25519, \
+             ECDSA on P-256 with SHA-256 or SHA-384, and on P-384 with SHA-256 or SHA-384"
+        }
+        _ if text.contains("HandshakeFailure") => {
+            "the server has no algorithm in common with this program; accepted are TLS 1.2 and 1.3, and certificates with keys of \
+             RSA, Ed25519, P-256 or P-384 (not P-521)"
+        }
+        _ => return None,
     })
 }
 

@@ -175,3 +175,149 @@ fn read_key(text: &str) -> Option<HostKey> {
     let rest = blob.len() - 4 - length;
     (says == kind.as_bytes() && rest > 0).then(|| HostKey { kind: kind.to_owned(), blob })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::process::Command;
+
+    use super::*;
+
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGjzT0bUWCzDpaFMUWAGyEE3RHl/JAjVGpu8oqzL5GPK";
+    const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEpStoJPj36KL5+LPCsGqWcDyDqOsLgAMrOVSDRNjjsb";
+
+    fn key(line: &str) -> HostKey {
+        read_key(line).unwrap()
+    }
+
+    fn believes(known_hosts: &str, host: &str, port: u16) -> Vec<HostKey> {
+        keys_of(known_hosts, host, port).unwrap_or_default()
+    }
+
+    /// The lines that OpenSSH finds for a name: `# Host git.example found: line 3`.
+    fn found_by_ssh(file: &std::path::Path, name: &str) -> Vec<usize> {
+        let output = Command::new("ssh-keygen").args(["-F", name, "-f"]).arg(file).output().unwrap();
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let number = |line: &str| {
+            line.strip_prefix("# Host ")?.rsplit_once(" found: line ")?.1.trim().split(' ').next()?.parse().ok()
+        };
+        lines.lines().filter_map(number).collect()
+    }
+
+    /// Patterns of all parts that mean something, in all orders, each beside another one.
+    #[test]
+    fn a_line_is_of_the_hosts_that_ssh_keygen_says_it_is_of() {
+        if Command::new("ssh-keygen").arg("-?").output().is_err() {
+            assert!(std::env::var_os("CI").is_none(), "needs ssh-keygen");
+            return;
+        }
+        let parts = ["g", "*", "?", "it", ".", "example", "[", "]:22", "!", "G"];
+        let mut lists: Vec<String> = ["git.example", "*.example,!git.example", "!git.example,*", "[git.example]:2222"]
+            .into_iter()
+            .chain([
+                "[git.example]:*",
+                "[*]:2222",
+                "[git.?xample]:22?2",
+                "git.example,,x",
+                ",",
+                "!",
+                "!!git.example",
+                "*,!*",
+            ])
+            .map(str::to_owned)
+            .collect();
+        for a in parts {
+            for b in parts {
+                for c in ["", "*", "?", "t.example", ",git.example", ",!*.example"] {
+                    lists.push(format!("{a}{b}{c}"));
+                }
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("known_hosts");
+        let text: String = lists.iter().map(|list| format!("{list} {KEY}\n")).collect();
+        std::fs::write(&file, text).unwrap();
+        let (mut differ, mut matched) = (String::new(), 0);
+        for name in ["git.example", "[git.example]:2222"] {
+            let theirs = found_by_ssh(&file, name);
+            for (number, list) in (1..).zip(&lists) {
+                let ours = matches(list, name) == Some(true);
+                matched += usize::from(ours);
+                if ours != theirs.contains(&number) {
+                    writeln!(differ, "{list} for {name}: {ours} here").unwrap();
+                }
+            }
+        }
+        assert_eq!(differ, "");
+        assert!(matched > 50, "{matched}");
+
+        // the same names, hashed by ssh-keygen
+        std::fs::write(&file, format!("git.example,10.0.0.1 {KEY}\n[git.example]:2222 {OTHER}\n")).unwrap();
+        let hashed = Command::new("ssh-keygen").arg("-H").arg("-f").arg(&file).output().unwrap();
+        assert!(hashed.status.success());
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(text.matches("|1|").count(), 3, "{text}");
+        assert_eq!(believes(&text, "GIT.example", 22), [key(KEY)]);
+        assert_eq!(believes(&text, "10.0.0.1", 22), [key(KEY)]);
+        assert_eq!(believes(&text, "git.example", 2222), [key(OTHER)]);
+        assert_eq!(believes(&text, "example", 22), []);
+    }
+
+    #[test]
+    fn a_line_of_another_host_is_never_in_the_way() {
+        for foreign in [
+            "other ssh-ed448 AAAACXNzaC1lZDQ0OAAAADk=",
+            "other a-new-kind@vendor AAAA",
+            "other",
+            "other ssh-ed25519",
+            "other 1024 35 1234567890",
+            "|1|broken|hash ssh-ed25519 AAAA",
+            "@revoked other rubbish",
+            "@cert-authority * rubbish",
+            "\u{fffd}\u{0}",
+            "# a comment",
+            "host ssh-ed25519 rubbish",
+        ] {
+            assert_eq!(believes(&format!("{foreign}\nhost\t{KEY} a comment\r\n"), "host", 22), [key(KEY)], "{foreign}");
+        }
+        assert_eq!(believes(&format!("\u{feff}host {KEY}"), "host", 22), [key(KEY)]);
+    }
+
+    #[test]
+    fn a_key_counts_for_a_port_as_with_ssh() {
+        let plain = format!("host {KEY}");
+        assert_eq!(believes(&plain, "host", 2222), [key(KEY)]);
+        // a key of that kind for the port itself comes first
+        assert_eq!(believes(&format!("{plain}\n[host]:2222 {OTHER}"), "host", 2222), [key(OTHER)]);
+        assert_eq!(believes(&format!("[host]:2222 {KEY}"), "host", 22), []);
+        assert_eq!(believes(&format!("[host]:2222 {KEY}"), "host", 2223), []);
+        assert_eq!(believes(&format!("[::1]:2222 {KEY}"), "::1", 2222), [key(KEY)]);
+    }
+
+    #[test]
+    fn what_is_revoked_is_believed_under_no_name_and_no_port() {
+        for pattern in ["host", "h?st", "*", "HOST", "[host]:2222", "[h?st]:*", "x,host", "*,!other"] {
+            let text = format!("[host]:2222 {KEY}\nhost {OTHER}\n@revoked {pattern} {KEY}\n");
+            assert_eq!(believes(&text, "host", 2222), [key(OTHER)], "{pattern}");
+        }
+        assert_eq!(believes(&format!("host {KEY}\n@revoked *,!host {KEY}"), "host", 22), [key(KEY)]);
+    }
+
+    #[test]
+    fn why_no_key_is_believed_is_said() {
+        for (text, says) in [
+            (String::new(), "has no key of host."),
+            (format!("@cert-authority * {KEY}"), "certificates of hosts are not supported"),
+            (format!("host {KEY}\n@revoked host {KEY}"), "not @revoked"),
+            (format!("x {KEY}\nhost ssh-ed25519 AAA"), "line 2"),
+            (format!("host {KEY}\n@revoked host ssh-ed25519 AAA"), "line 2: @revoked"),
+            (format!("host {KEY}\n@revoked |1|a|b {KEY}"), "line 2: @revoked"),
+            (format!("host {KEY}\n@revoked"), "line 2"),
+            (format!("host {KEY}\n@Revoked * {KEY}"), "line 2"),
+            (format!("host {KEY}\n@revoked @revoked * {KEY}"), "line 2"),
+        ] {
+            let error = keys_of(&text, "host", 22).unwrap_err();
+            assert!(error.permanent() && error.to_string().contains(says), "{text}: {error}");
+        }
+    }
+}
