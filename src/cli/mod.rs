@@ -30,6 +30,7 @@ mod terminal;
 mod trust;
 mod version;
 mod warned;
+mod worktree;
 
 use jiff::Timestamp;
 

@@ -25,9 +25,9 @@ use crate::controller::lead;
 use crate::controller::lease::{Election, Leading};
 use crate::controller::rollout;
 use crate::controller::secrets::Secrets;
-use crate::git::{Git, Limits};
+use crate::git::{Git, Limits, Sandbox};
 use crate::receiver::{self, Endpoints, Hooks};
-use crate::telemetry;
+use crate::telemetry::{self, metrics};
 
 /// How long the end may wait for the Lease to be given back.
 const RELEASE: Duration = Duration::from_secs(5);
@@ -101,6 +101,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     rollout::start(&client, &caches.index, registration::CONFIGURATION_NAME, labels, &mut tasks);
     let exe = std::env::current_exe().context("cannot find this program, which the fetch children are started from")?;
     let git = Git::new(exe, config.data_dir.clone(), Limits::default(), config.allow_insecure_git_urls);
+    tokio::spawn(tell_of_sandbox(git.clone()));
     let secrets = Secrets::new(client.clone(), &config.namespace);
     let events = Events::new(client.clone(), &identity);
     let (election, held) = Election::new(client.clone(), &config.namespace, &identity);
@@ -136,6 +137,31 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tracing::warn!("Lease not released; it ends by itself");
     }
     Ok(())
+}
+
+/// Says once what Git processes are locked in by on this machine, and what its kernel cannot.
+async fn tell_of_sandbox(git: Git) {
+    let sandbox = match git.sandbox().await {
+        Ok(sandbox) => sandbox,
+        Err(error) => {
+            tracing::error!(%error, "Git processes cannot be locked in: no repository is read");
+            return;
+        }
+    };
+    for (part, kept) in sandbox.parts() {
+        metrics().git_sandbox(part, kept);
+    }
+    let Sandbox { files, network, system_calls } = sandbox;
+    if files && network && system_calls {
+        tracing::info!(files, network, system_calls, "Git processes are locked in");
+    } else {
+        tracing::warn!(
+            files,
+            network,
+            system_calls,
+            "Git processes are not wholly locked in: the kernel lacks Landlock or seccomp"
+        );
+    }
 }
 
 /// The data folder belongs to one process: two would spoil each other's clones.

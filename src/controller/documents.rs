@@ -160,7 +160,8 @@ impl Documents {
             since: None,
         };
         if let Err(why) = readable(file) {
-            return refused(Reason::Malformed, why);
+            let reason = if file.kind.exceeds_limit() { Reason::LimitExceeded } else { Reason::Malformed };
+            return refused(reason, why);
         }
         let format = Format::of_path(&file.path).unwrap_or(Format::Json);
         let known = self.judged.get(&(Arc::from(file.blob.as_str()), format)).cloned();
@@ -228,6 +229,11 @@ pub fn readable(file: &File) -> Result<(), String> {
         FileKind::Symlink => Err("a symbolic link is not followed: commit the document itself".to_owned()),
         FileKind::Submodule => Err("a submodule is not fetched: commit the document itself".to_owned()),
         FileKind::NotUtf8 => Err("the path is not UTF-8: rename the file".to_owned()),
+        FileKind::TooDeep => Err("it is in more folders than are read: move it up".to_owned()),
+        FileKind::TooLong => Err("its path is longer than is read: give it a shorter one".to_owned()),
+        FileKind::Malformed => {
+            Err("the commit has it as Git makes no entry: remove it, and add it with git".to_owned())
+        }
     }
 }
 

@@ -26,6 +26,9 @@ pub enum GitError {
     /// All repositories together take more than what is accepted, and this one was stopped.
     #[error("{0}")]
     Crowded(String),
+    /// The child tried what no child does: it was taken over, or is one of another version.
+    #[error("{0}")]
+    Forbidden(String),
     /// Anything else: unreachable, no such branch, broken data, out of time, a crash of the child.
     #[error("{0}")]
     Failed(String),
@@ -39,7 +42,7 @@ impl GitError {
             Self::Url(_) => "URLInvalid",
             Self::Authentication(_) | Self::Credentials(_) => "AuthenticationFailed",
             Self::Limit(_) => "LimitExceeded",
-            Self::Request(_) | Self::Crowded(_) | Self::Failed(_) => "GitOperationFailed",
+            Self::Request(_) | Self::Crowded(_) | Self::Forbidden(_) | Self::Failed(_) => "GitOperationFailed",
         }
     }
 
@@ -52,6 +55,7 @@ impl GitError {
             Self::Credentials(text) => Self::Credentials(change(text)),
             Self::Limit(text) => Self::Limit(change(text)),
             Self::Crowded(text) => Self::Crowded(change(text)),
+            Self::Forbidden(text) => Self::Forbidden(change(text)),
             Self::Failed(text) => Self::Failed(change(text)),
         }
     }

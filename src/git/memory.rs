@@ -3,8 +3,8 @@
 //!
 //! While any child runs, a thread looks what they take. When it is too much the largest one is killed: its job fails, to
 //! be tried again. From then on the jobs of that repository wait for a place of which there is one, so that large
-//! repositories are read one after another; who has the place is not killed, since the limit of one child suffices for
-//! one.
+//! repositories are read one after another. Who has the place may take all but an eighth, which is left to the others so
+//! that small ones go on; beyond that the repository is too large.
 //!
 //! Not a number of children that may run: hundreds that take a few MB, most of them waiting for a network, are as it
 //! should be, and one that hangs keeps nobody waiting.
@@ -133,9 +133,12 @@ impl Memory {
         }
         let mut alive: Vec<&mut Child> = children.values_mut().filter(|child| child.killed_at.is_none()).collect();
         alive.iter_mut().for_each(|child| child.measure());
-        // Whatever the one takes that has the place, the others keep an eighth, so that small ones go on.
-        let of = |child: &&mut Child| child.taken.min(if child.has_place { self.most / 8 * 7 } else { u64::MAX });
-        let all: u64 = alive.iter().map(of).sum();
+        let share = self.most / 8 * 7;
+        for child in alive.iter_mut().filter(|child| child.has_place && child.taken > share) {
+            child.stop(child.taken);
+        }
+        alive.retain(|child| child.killed_at.is_none());
+        let all: u64 = alive.iter().map(|child| child.taken).sum();
         let mut left = all;
         alive.retain(|child| !child.has_place && child.taken > 0);
         alive.sort_unstable_by_key(|child| Reverse(child.taken));
@@ -143,8 +146,7 @@ impl Memory {
             if left <= self.most {
                 break;
             }
-            if pidfd_send_signal(&child.handle, Signal::KILL).is_ok() {
-                child.killed_at = Some(all);
+            if child.stop(all) {
                 left -= child.taken;
                 if self.is_large(child.taken) {
                     large.insert(child.key.clone());
@@ -171,6 +173,15 @@ fn open(id: u32) -> Option<(Process, OwnedFd)> {
 }
 
 impl Child {
+    /// Kills it, for what all took. Returns whether that worked.
+    fn stop(&mut self, all: u64) -> bool {
+        let stopped = pidfd_send_signal(&self.handle, Signal::KILL).is_ok();
+        if stopped {
+            self.killed_at = Some(all);
+        }
+        stopped
+    }
+
     /// Memory of its own. What it maps of files is shared with other children, as the program is, or can be written back,
     /// as packs can: the kernel takes that when it needs it.
     fn measure(&mut self) {
@@ -187,6 +198,13 @@ impl Counted<'_> {
         let child = state.children.get(&self.number)?;
         let again = if self.memory.is_large(child.taken) { "alone" } else { "soon" };
         let mega = |bytes: u64| bytes >> 20;
+        if child.has_place && child.killed_at.is_some() {
+            return Some(GitError::Limit(format!(
+                "the repository needs more memory than is accepted: {} MiB, where one may take {}",
+                mega(child.taken),
+                mega(self.memory.most / 8 * 7)
+            )));
+        }
         Some(GitError::Crowded(format!(
             "all Git processes together took {} MiB of memory, where {} MiB are accepted; that of this repository took the \
              most, {} MiB, and was stopped; it is tried again {again}",

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! The controller never calls libgit2 itself. What a hostile server or repository can do to a C library (hang, exhaust
-//! memory, crash) it does to a child, which lives for one job, limits itself ([`Limits`]) before it opens anything, and
-//! is killed when its time is over or its parent is gone.
+//! memory, crash, take over) it does to a child, which lives for one job, limits itself ([`Limits`]) before it opens
+//! anything, is locked in ([`Sandbox`]) before it reads anything of strangers, and is killed when its time is over or its
+//! parent is gone. It makes no connection by itself: it asks its parent for one, which knows where that job may go.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -21,18 +22,28 @@ use serde::{Deserialize, Serialize};
 
 mod access;
 pub mod child;
+mod errands;
 mod error;
+mod listing;
 mod memory;
 mod process;
 mod protocol;
+mod reach;
 mod reference;
+mod room;
+mod sandbox;
 mod shown;
 mod signature;
 mod url;
 
 pub use access::{Access, ClientCertificate, GitHubApp, Login, Proxy, Secret};
+pub(crate) use child::Trouble;
 pub use error::GitError;
+pub(crate) use listing::{Documents, Place, fault_of_path};
 pub use reference::Reference;
+#[cfg(debug_assertions)]
+pub use sandbox::Attack;
+pub use sandbox::Sandbox;
 pub use shown::{one_line, shown};
 pub use signature::{SignatureKeys, Signed, SignedObject};
 
@@ -63,8 +74,9 @@ pub struct Git {
 pub struct Limits {
     /// Address space of a child in bytes (`RLIMIT_AS`): default 512 MiB.
     pub memory_bytes: u64,
-    /// Memory of all children, with what this process holds of their answers: default 576 MiB. More than one child may
-    /// take with its answer.
+    /// Memory of all children, with what this process holds of their answers: default 576 MiB. One that has to be read
+    /// alone may take seven eighths of it, else it is `LimitExceeded`. Takes Linux 5.3; before, each child has its own limit
+    /// alone.
     pub all_memory_bytes: u64,
     /// Bytes that one fetch may receive: default 256 MiB. A file that a child writes may be a quarter larger. A clone that
     /// takes up twice as much through many fetches is made anew, and stays until that is done.
@@ -219,6 +231,20 @@ pub enum FileKind {
     Submodule,
     /// A regular file whose path is not UTF-8; `path` shows it with replacement characters.
     NotUtf8,
+    /// A folder, or a file, in more folders than are read. Of a folder nothing is listed.
+    TooDeep,
+    /// A folder, or a file, with a longer path than is read. Of a folder nothing is listed.
+    TooLong,
+    /// An entry as Git makes none: a name that cannot be one, two entries of one name, what is no file. It is not read.
+    Malformed,
+}
+
+impl FileKind {
+    /// Whether it is not read because it goes beyond a limit.
+    #[must_use]
+    pub fn exceeds_limit(self) -> bool {
+        matches!(self, Self::TooDeep | Self::TooLong)
+    }
 }
 
 impl Git {
@@ -293,6 +319,30 @@ impl Git {
         check_key(key)?;
         match self.run(Work::Forget { key: key.to_owned() }, LOCAL_TIMEOUT).await? {
             (Answer::Forgotten, _) => Ok(()),
+            _ => Err(process::nonsense()),
+        }
+    }
+
+    /// What children of this program are locked in by here. It is tried, not asked for.
+    ///
+    /// # Errors
+    /// [`GitError::Failed`] if no child can be run, or it cannot be locked in for a reason other than the kernel's age.
+    pub async fn sandbox(&self) -> Result<Sandbox, GitError> {
+        match self.run(Work::Probe, LOCAL_TIMEOUT).await? {
+            (Answer::Probed(sandbox), _) => Ok(sandbox),
+            _ => Err(process::nonsense()),
+        }
+    }
+
+    /// Has a child do what an attacker would who has taken it over, in a build for tests alone. Returns what came of it.
+    ///
+    /// # Errors
+    /// [`GitError::Forbidden`] if it was stopped for it.
+    #[cfg(debug_assertions)]
+    pub async fn attack(&self, key: &str, attack: Attack) -> Result<String, GitError> {
+        check_key(key)?;
+        match self.run(Work::Attack { key: key.to_owned(), attack }, LOCAL_TIMEOUT).await? {
+            (Answer::Attacked(outcome), _) => Ok(outcome),
             _ => Err(process::nonsense()),
         }
     }

@@ -1,5 +1,7 @@
 //! The parent's side: one child process per job, bounded in time and in what it may print, and with all others in memory.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as Socket;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -9,9 +11,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use super::GitError;
+use super::errands::Errands;
 use super::memory::Memory;
 use super::protocol::{Answer, Job};
 use crate::telemetry::labels::ChildFailure;
@@ -37,10 +41,13 @@ pub(super) async fn run(
     let mut line = serde_json::to_vec(job).map_err(|error| GitError::Failed(format!("cannot write a job: {error}")))?;
     line.push(b'\n');
     let place = memory.place(job.work.key()).await;
-    let mut child = spawn(exe, data_dir, job.work.key()).await?;
+    let errands = Errands::of(job, data_dir.to_owned());
+    let (mut child, socket) = spawn(exe, data_dir, job.work.key()).await?;
     let counted = memory.count(job.work.key(), &child, place);
     let most = job.limits.output_bytes.saturating_add(HEAD_BYTES);
-    let outcome = match tokio::time::timeout(timeout, talk(&mut child, &line, most, &counted.answer)).await {
+    let outcome = match tokio::time::timeout(timeout, talk(&mut child, socket, &line, &errands, most, &counted.answer))
+        .await
+    {
         Ok(outcome) => outcome.inspect_err(|error| metrics().git_process_failed(failure(error))),
         Err(_) => {
             metrics().git_process_failed(ChildFailure::Timeout);
@@ -60,7 +67,11 @@ pub(super) async fn run(
         }
     };
     if let Some(error) = counted.killed().filter(|_| !output.status.success()) {
-        metrics().git_process_failed(ChildFailure::Crowded);
+        metrics().git_process_failed(if let GitError::Limit(_) = error {
+            ChildFailure::Limit
+        } else {
+            ChildFailure::Crowded
+        });
         return Err(error);
     }
     if output.status.success() && !output.stderr.is_empty() {
@@ -82,40 +93,51 @@ struct Output {
     stderr: Vec<u8>,
 }
 
-/// `key` is its home, relative to where it works: see `child::ssh`.
-async fn spawn(exe: &Path, data_dir: &Path, key: &str) -> Result<Child, GitError> {
+/// The folder of the clone is an argument for people who look at a list of processes. Returns the other end of its
+/// standard input.
+async fn spawn(exe: &Path, data_dir: &Path, key: &str) -> Result<(Child, UnixStream), GitError> {
     tokio::fs::create_dir_all(data_dir)
         .await
         .map_err(|error| GitError::Failed(format!("cannot make the data directory {}: {error}", data_dir.display())))?;
+    let failed = |error| GitError::Failed(format!("cannot start the Git process {}: {error}", exe.display()));
+    let (ours, theirs) = Socket::pair().map_err(failed)?;
+    ours.set_nonblocking(true).map_err(failed)?;
+    let ours = UnixStream::from_std(ours).map_err(failed)?;
     let mut command = Command::new(exe);
-    command.arg("git-child").env_clear().env("HOME", key).current_dir(data_dir);
+    command.arg("git-child").arg(data_dir.join(key)).env_clear().current_dir(data_dir);
     for name in KEPT_VARIABLES {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }
     }
-    command
-        .stdin(Stdio::piped())
+    let child = command
+        .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| GitError::Failed(format!("cannot start the Git process {}: {error}", exe.display())))
+        .spawn();
+    child.map(|child| (child, ours)).map_err(failed)
 }
 
 /// Gives the job to the child and waits for its end.
-async fn talk(child: &mut Child, line: &[u8], most: usize, answer: &AtomicU64) -> Result<Output, GitError> {
-    let (Some(mut stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
-    else {
+async fn talk(
+    child: &mut Child,
+    mut socket: UnixStream,
+    line: &[u8],
+    errands: &Errands,
+    most: usize,
+    answer: &AtomicU64,
+) -> Result<Output, GitError> {
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(GitError::Failed("the Git process has no pipes".into()));
     };
     // A child that dies before it has read its job is reported by how it ended, not by the broken pipe.
-    let send = async { stdin.write_all(line).await.ok() };
-    let (_, stdout, stderr) = tokio::join!(send, read(stdout, most, answer), drain(stderr));
-    let stdout = stdout?;
+    let serve = async { if socket.write_all(line).await.is_ok() { errands.run(&mut socket).await } else { Ok(()) } };
+    let stderr = async { Ok(drain(stderr).await) };
+    let ((), stdout, stderr) = tokio::try_join!(serve, read(stdout, most, answer), stderr)?;
     let status = child.wait().await.map_err(|error| GitError::Failed(format!("lost the Git process: {error}")))?;
-    drop(stdin); // not before: its end tells the child that nobody waits any more
+    drop(socket); // not before: its end tells the child that nobody waits any more
     Ok(Output { status, stdout, stderr })
 }
 
@@ -162,7 +184,14 @@ fn parse(output: Output) -> Result<(Answer, Vec<u8>), GitError> {
 }
 
 fn failure(error: &GitError) -> ChildFailure {
-    if matches!(error, GitError::Limit(_)) { ChildFailure::Limit } else { ChildFailure::Crash }
+    match error {
+        GitError::Limit(_) => ChildFailure::Limit,
+        GitError::Forbidden(_) => {
+            tracing::error!(%error, "Git process stopped");
+            ChildFailure::Forbidden
+        }
+        _ => ChildFailure::Crash,
+    }
 }
 
 /// Why a child died, as far as its end tells.
@@ -176,6 +205,10 @@ fn death(status: ExitStatus, stderr: &str) -> GitError {
     };
     match Signal::from_named_raw(number) {
         Some(Signal::XCPU) => GitError::Limit("the repository costs more processor time than is accepted".into()),
+        Some(Signal::SYS) => GitError::Forbidden(format!(
+            "the Git process tried what reading a repository never takes, and was stopped: a server or a repository may have \
+             taken it over{said}"
+        )),
         Some(Signal::XFSZ) => GitError::Limit("the repository needs a larger file than is accepted".into()),
         // How the standard library reports memory that it did not get, before it aborts.
         Some(Signal::ABORT) if stderr.contains("memory allocation of") => {

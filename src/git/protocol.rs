@@ -1,12 +1,16 @@
 //! What the controller and the fetch child say to each other.
 //!
-//! The parent writes one [`Job`] as a line of JSON to the child's standard input and keeps it open: its end tells the
-//! child that the parent is gone. The child answers on standard output with one line of JSON, `Result<Answer, GitError>`,
+//! The parent writes one [`Job`] as a line of JSON to the child's standard input, which is a socket, and keeps it open: its
+//! end tells the child that the parent is gone. While the child works it asks on the same socket for what it may not do
+//! itself: a line of JSON, [`Ask`], and one as the answer, `Result<(), GitError>`. The child answers on standard output with one line of JSON, `Result<Answer, GitError>`,
 //! after which the bytes of the blobs follow, one after another without any mark, in the order of [`Answer::Blobs`].
 
 use serde::{Deserialize, Serialize};
 
-use super::{Limits, Request, Snapshot};
+use super::{Limits, Request, Sandbox, Snapshot};
+
+/// The folder of a child that has no clone. No uid is like it.
+const PROBED: &str = "probe";
 
 /// What a child is to do: one job, then it ends.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,6 +29,11 @@ pub(super) enum Work {
     Blobs { key: String, blobs: Vec<String> },
     /// Delete the clone of `key`.
     Forget { key: String },
+    /// Say what this process is locked in by.
+    Probe,
+    /// Do what an attacker would who has taken over the process, on the clone of `key`.
+    #[cfg(debug_assertions)]
+    Attack { key: String, attack: super::Attack },
 }
 
 impl Work {
@@ -33,6 +42,9 @@ impl Work {
         match self {
             Self::Snapshot(request) => &request.key,
             Self::Blobs { key, .. } | Self::Forget { key } => key,
+            Self::Probe => PROBED,
+            #[cfg(debug_assertions)]
+            Self::Attack { key, .. } => key,
         }
     }
 
@@ -40,7 +52,7 @@ impl Work {
     pub(super) fn hide(&self, text: &str) -> String {
         match self {
             Self::Snapshot(request) => request.access.hide(text),
-            Self::Blobs { .. } | Self::Forget { .. } => text.to_owned(),
+            _ => text.to_owned(),
         }
     }
 }
@@ -52,4 +64,17 @@ pub(super) enum Answer {
     /// The sizes of the blobs whose bytes follow: the first ones of those asked for, as many as one answer holds.
     Blobs(Vec<usize>),
     Forgotten,
+    Probed(Sandbox),
+    /// What came of an attack that did not end the process.
+    #[cfg(debug_assertions)]
+    Attacked(String),
+}
+
+/// What a child asks its parent for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Ask {
+    /// A TCP connection. It comes with the answer, as an open file.
+    Connect { host: String, port: u16 },
+    /// Room on the disk for what was received.
+    Room,
 }

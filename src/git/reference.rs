@@ -38,46 +38,80 @@ impl Reference {
     }
 }
 
-/// A range of versions as it is written for Flux: `>=1.2.0 <2.0.0`, `~1.2`, `^1`, `1.x`, `*`; a version alone means
-/// exactly that one (Cargo would take it for `^`). `||` stands between alternatives.
-pub(super) struct Range(Vec<VersionReq>);
+/// A range of versions as it is written for Flux (which has it of Masterminds/semver): `>=1.2.0 <2.0.0`, `~1.2`, `^1`, `1.x`,
+/// `!=1.3.0`, `1.2 - 1.4`, `*`; a version alone means exactly that one (Cargo would take it for `^`). `||` stands between
+/// alternatives.
+pub(super) struct Range(Vec<Alternative>);
+
+/// What all has to hold, and what must not.
+struct Alternative {
+    all: VersionReq,
+    none: Vec<VersionReq>,
+}
 
 impl Range {
     pub(super) fn parse(text: &str) -> Result<Self, GitError> {
         text.split("||").map(alternative).collect::<Result<_, _>>().map(Self).map_err(|why| {
             GitError::Request(format!(
                 "the version range {text:?} cannot be read ({why}); accepted are for example: 1.2.3, 1.x, ~1.2, ^1.2.0, \
-                 >=1.0.0 <2.0.0, *, and such with || in between"
+                 >=1.0.0 <2.0.0 !=1.3.0, 1.2 - 1.4, *, and such with || in between"
             ))
         })
     }
 
     /// Whether a version is in it. A pre-release is, if the range names one of the same version, such as `>=1.2.0-rc.1`.
     pub(super) fn contains(&self, version: &Version) -> bool {
-        self.0.iter().any(|alternative| alternative.matches(version))
+        self.0.iter().any(|Alternative { all, none }| {
+            all.matches(version) && !none.iter().any(|excluded| excluded.matches(version))
+        })
     }
 }
 
-fn alternative(text: &str) -> Result<VersionReq, semver::Error> {
-    let mut comparators: Vec<String> = Vec::new();
+fn alternative(text: &str) -> Result<Alternative, semver::Error> {
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty()).collect();
+    let (mut all, mut none) = (Vec::new(), Vec::new());
     let mut operator = String::new();
-    for word in text.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty()) {
-        let version = word.trim_start_matches(['<', '>', '=', '~', '^']);
+    for (index, word) in words.iter().enumerate() {
+        if *word == "-" {
+            continue; // what stands on both sides of it is the range
+        }
+        let version = word.trim_start_matches(['<', '>', '=', '~', '^', '!']);
         operator.push_str(&word[..word.len() - version.len()]);
         if version.is_empty() {
             continue; // `>= 1.0.0`
         }
         let version = version.strip_prefix('v').unwrap_or(version);
         let wild = version.contains(['x', 'X', '*']) && !version.contains('-');
-        let operator = match std::mem::take(&mut operator) {
-            none if none.is_empty() && !wild => "=".to_owned(),
-            operator => operator,
+        let (to, from) = (index > 0 && words[index - 1] == "-", words.get(index + 1) == Some(&"-"));
+        let written = std::mem::take(&mut operator);
+        let operator = match (written.as_str(), from, to) {
+            ("", true, false) => ">=",
+            ("", false, true) => "<=",
+            ("", false, false) if wild => "",
+            ("" | "=" | "==", false, false) => "=",
+            ("!=", false, false) => {
+                none.push(VersionReq::parse(&format!("{}{version}", if wild { "" } else { "=" }))?);
+                continue;
+            }
+            (">=" | "=>", false, false) => ">=",
+            ("<=" | "=<", false, false) => "<=",
+            ("~" | "~>", false, false) => "~",
+            (other @ (">" | "<" | "^"), false, false) => other,
+            // no such operator, or one beside ` - `
+            (other, ..) => {
+                return VersionReq::parse(&format!("{other} -")).map(|all| Alternative { all, none: Vec::new() });
+            }
         };
-        comparators.push(format!("{operator}{version}"));
+        all.push(format!("{operator}{version}"));
     }
-    comparators.push(operator); // one without a version is an error
-    comparators.retain(|comparator| !comparator.is_empty());
-    VersionReq::parse(&comparators.join(", "))
+    if !operator.is_empty() || words.first() == Some(&"-") || words.last() == Some(&"-") {
+        all.push(format!("{operator} -")); // one without a version is an error
+    }
+    if all.is_empty() && !none.is_empty() {
+        all.push("*".to_owned());
+    }
+    Ok(Alternative { all: VersionReq::parse(&all.join(", "))?, none })
 }
 
 /// The version that a tag names: all three numbers, with or without a leading `v`.
@@ -102,6 +136,16 @@ mod tests {
             ("~1.2.3", vec!["1.2.3", "1.2.9"], vec!["1.3.0"]),
             ("^1.2", vec!["1.2.0", "1.9.0"], vec!["1.1.0", "2.0.0"]),
             ("1.0.0 || >=3", vec!["1.0.0", "3.1.0"], vec!["2.0.0"]),
+            ("!=1.2.3", vec!["1.2.2", "1.2.4"], vec!["1.2.3", "1.2.4-rc.1"]),
+            (">=1.0.0 !=1.3.0, != 1.5 <2", vec!["1.0.0", "1.3.1", "1.9.9"], vec!["1.3.0", "1.5.0", "1.5.9", "2.0.0"]),
+            ("!=1.x", vec!["0.9.9", "2.0.0"], vec!["1.0.0", "1.9.9"]),
+            ("1.2 - 1.4.5", vec!["1.2.0", "1.4.5"], vec!["1.1.9", "1.4.6"]),
+            ("1.0 - 1.9", vec!["1.0.0", "1.9.9"], vec!["0.9.9", "1.10.0"]),
+            ("1.0.0 - 1.2.0 || 3.0.0 - 3.1.0 !=3.0.1", vec!["1.1.0", "3.0.0", "3.1.0"], vec!["2.0.0", "3.0.1"]),
+            ("=>1.2.0 =<1.3.0", vec!["1.2.0", "1.3.0"], vec!["1.1.9", "1.3.1"]),
+            ("~>1.2.0", vec!["1.2.9"], vec!["1.3.0"]),
+            ("<=1.9", vec!["1.9.9"], vec!["1.10.0"]),
+            (">1.2", vec!["1.3.0"], vec!["1.2.9"]),
             (">=1.2.0-rc.1", vec!["1.2.0-rc.1", "1.2.0", "2.0.0"], vec!["1.2.0-beta", "1.3.0-rc.1"]),
         ] {
             let parsed = Range::parse(range).unwrap();
@@ -113,7 +157,24 @@ mod tests {
 
     #[test]
     fn what_is_no_range_is_refused_for_good() {
-        for range in ["", "||", "main", ">=", "1.2.3.4", "!=1.0.0", ">=1 || x y", "=>1"] {
+        for range in [
+            "",
+            "||",
+            "main",
+            ">=",
+            "1.2.3.4",
+            "!=",
+            "!1.0.0",
+            ">=1 || x y",
+            "><1",
+            "1.0 -",
+            "- 1.0",
+            "-",
+            ">=1.0 - 2.0",
+            "1 - <2",
+            "1.0 - 1.1 - 1.2",
+            "!=main",
+        ] {
             let Err(error) = Range::parse(range) else { panic!("{range:?} was accepted") };
             assert!(error.permanent() && error.to_string().contains("^1.2.0"), "{error}");
         }

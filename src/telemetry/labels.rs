@@ -95,11 +95,18 @@ pub enum ChildFailure {
     Crowded,
     /// Anything else: a crash, nonsense.
     Crash,
+    /// It tried what reading a repository never takes, and was stopped.
+    Forbidden,
 }
 
 impl ChildFailure {
-    pub(super) const ALL: [ChildFailure; 4] =
-        [ChildFailure::Timeout, ChildFailure::Limit, ChildFailure::Crowded, ChildFailure::Crash];
+    pub(super) const ALL: [ChildFailure; 5] = [
+        ChildFailure::Timeout,
+        ChildFailure::Limit,
+        ChildFailure::Crowded,
+        ChildFailure::Crash,
+        ChildFailure::Forbidden,
+    ];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
@@ -107,6 +114,7 @@ impl ChildFailure {
             ChildFailure::Limit => "limit",
             ChildFailure::Crowded => "crowded",
             ChildFailure::Crash => "crash",
+            ChildFailure::Forbidden => "forbidden",
         }
     }
 }

@@ -56,7 +56,8 @@ pub struct Metrics {
     webhook_restored: IntCounter,
     webhook_registered: IntGauge,
     receiver: [IntCounter; 6],
-    git_processes: [IntCounter; 4],
+    git_processes: [IntCounter; 5],
+    git_sandbox: IntGaugeVec,
     events_dropped: IntCounter,
     watch_failures: IntCounterVec,
     watches: Watches,
@@ -108,6 +109,7 @@ impl Metrics {
             webhook_registered: webhook_registered(&registry),
             receiver: Hook::ALL.map(|hook| receiver.with_label_values(&[hook.as_str()])),
             git_processes: ChildFailure::ALL.map(|failure| git_processes.with_label_values(&[failure.as_str()])),
+            git_sandbox: git_sandbox(&registry),
             events_dropped: counter(
                 "sekuire_events_dropped_total",
                 "Kubernetes Events that the API server did not take.",
@@ -180,6 +182,11 @@ impl Metrics {
         self.git_processes[failure as usize].inc();
     }
 
+    /// Whether Git processes are kept from something (`part`) on this machine.
+    pub fn git_sandbox(&self, part: &str, kept: bool) {
+        self.git_sandbox.with_label_values(&[part]).set(kept.into());
+    }
+
     /// An Event could not be published.
     pub fn event_dropped(&self) {
         self.events_dropped.inc();
@@ -219,7 +226,7 @@ impl Metrics {
     }
 
     /// Everything counted so far.
-    pub(super) fn families(&self) -> Vec<MetricFamily> {
+    pub fn families(&self) -> Vec<MetricFamily> {
         let mut families = self.registry.gather();
         if let Some(repositories) = self.repositories.load().as_ref() {
             families.extend(repositories.families());
@@ -252,6 +259,13 @@ fn watches(registry: &Registry) -> Watches {
     let gauge = built(IntGaugeVec::new(Opts::new("sekuire_watch_up", help), &["resource"]));
     register(registry, gauge.clone());
     Watches::new(gauge)
+}
+
+fn git_sandbox(registry: &Registry) -> IntGaugeVec {
+    let help = "1 where Git processes are kept from a part of the machine, 0 where its kernel cannot.";
+    let gauges = built(IntGaugeVec::new(Opts::new("sekuire_git_sandbox", help), &["part"]));
+    register(registry, gauges.clone());
+    gauges
 }
 
 /// With a series for each of these values from the start: else the first increase of each would go unseen.

@@ -201,6 +201,13 @@ async fn metrics(site: &Site) {
         let get = format!("get --raw /api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics");
         let metrics = site.kubectl(&get).await.ok();
         assert!(metrics.lines().any(|line| line.starts_with("sekuire_")), "no metric of ours:\n{metrics}");
+        let parts: Vec<&str> = metrics.lines().filter_map(|line| line.strip_prefix("sekuire_git_sandbox")).collect();
+        println!("  {pod}: Git processes are kept from {}", parts.join(", "));
+        for part in ["files", "network", "system_calls"] {
+            assert!(parts.iter().any(|line| line.contains(part)), "nothing is said of {part}: {parts:?}");
+        }
+        // seccomp is in every kernel that a cluster runs on; Landlock may not be
+        assert!(parts.contains(&r#"{part="system_calls"} 1"#), "{parts:?}");
     }
 }
 

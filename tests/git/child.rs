@@ -1,28 +1,35 @@
 //! What happens to a child process happens to nothing else.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use sekuire_policy::git::{Limits, Request};
+use tokio::sync::watch;
 
 use super::server::{Manner, Server};
 use super::support::{Fixture, refused};
 
 /// The children that work in a data directory.
 pub(super) fn children(data: &Path) -> Vec<Pid> {
+    // it is not dumpable: nobody else sees its folder or its environment
     let is_child = |pid: &i32| {
-        let process = Path::new("/proc").join(pid.to_string());
-        fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == data)
-            && fs::read(process.join("cmdline")).is_ok_and(|line| line.windows(9).any(|word| word == b"git-child"))
+        let line = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0).skip(1).skip_while(|word| *word != b"git-child").skip(1);
+        words.next().is_some_and(|word| Path::new(OsStr::from_bytes(word)).parent() == Some(data))
     };
     let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     processes.filter(is_child).filter_map(Pid::from_raw).collect()
 }
 
 /// Waits until the only child of a data directory runs.
-async fn child(data: &Path) -> Pid {
+pub(super) async fn child(data: &Path) -> Pid {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let [pid] = children(data)[..] {
@@ -83,11 +90,12 @@ async fn a_child_whose_parent_is_gone_ends_by_itself() {
     let fixture = Fixture::new();
     fs::create_dir_all(fixture.data()).unwrap();
     let server = Server::with(fixture.root(), Manner::Hangs).await;
-    let mut parent = std::process::Command::new(env!("CARGO_BIN_EXE_sekuire"))
+    let (mut socket, theirs) = UnixStream::pair().unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_sekuire"))
         .arg("git-child")
         .env_clear()
         .current_dir(fixture.data())
-        .stdin(std::process::Stdio::piped())
+        .stdin(OwnedFd::from(theirs))
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
@@ -96,14 +104,14 @@ async fn a_child_whose_parent_is_gone_ends_by_itself() {
     let job = serde_json::json!({
         "limits": Limits::default(), "allow_insecure": true, "work": { "Snapshot": request }
     });
-    let mut stdin = parent.stdin.take().unwrap();
-    std::io::Write::write_all(&mut stdin, format!("{job}\n").as_bytes()).unwrap();
-    while server.requests.lock().unwrap().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert!(parent.try_wait().unwrap().is_none());
-    drop(stdin);
-    let status = tokio::task::spawn_blocking(move || parent.wait()).await.unwrap().unwrap();
+    std::io::Write::write_all(&mut socket, format!("{job}\n").as_bytes()).unwrap();
+    // it has read its job, is locked in, and waits for a connection
+    let mut question = String::new();
+    BufReader::new(&socket).read_line(&mut question).unwrap();
+    assert!(question.contains("Connect"), "{question}");
+    assert!(child.try_wait().unwrap().is_none());
+    drop(socket);
+    let status = tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
 }
 
@@ -142,15 +150,31 @@ async fn a_child_that_uses_up_its_processor_time_is_a_limit() {
 }
 
 #[tokio::test]
-async fn two_snapshots_of_one_repository_at_once_wait_for_each_other() {
+async fn snapshots_of_one_repository_at_once_wait_for_each_other() {
     let fixture = Fixture::new();
     let repository = fixture.repository("a");
     repository.commit_file("policies/a.json", "{}");
-    let request = repository.request();
-    let all = futures::future::join_all((0..6).map(|_| fixture.git.snapshot(&request))).await;
-    for snapshot in all {
+    let (go, held) = watch::channel(false);
+    let server = Server::with(fixture.root(), Manner::HoldsPacks(held)).await;
+    let request = Request::new("one", server.url("a/.git"));
+    let data = fixture.data();
+    let all = futures::future::join_all((0..4).map(|_| fixture.git.snapshot(&request)));
+    let waits = async {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while children(&data).len() < 4 || server.packs() == 0 {
+            assert!(Instant::now() < deadline, "{} children, {} packs", children(&data).len(), server.packs());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // one has the folder and half of its pack; the others ask the server for nothing
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!((server.requests.lock().unwrap().len(), children(&data).len()), (2, 4));
+        go.send(true).unwrap();
+    };
+    let (snapshots, ()) = tokio::join!(all, waits);
+    for snapshot in snapshots {
         assert_eq!(snapshot.unwrap().tip, repository.head());
     }
+    assert_eq!(server.packs(), 1, "what one has fetched the others have");
 }
 
 #[tokio::test]

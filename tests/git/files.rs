@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::time::Duration;
 
 use sekuire_policy::git::{FileKind, Limits};
 
-use super::support::{Fixture, paths, refused};
+use super::support::{Fixture, Repository, paths, refused};
 
 #[tokio::test]
 async fn documents_below_the_path_are_listed_and_everything_else_is_ignored() {
@@ -233,42 +232,118 @@ async fn a_tree_bomb_is_refused_by_the_number_of_its_entries() {
     refused(fixture.git.snapshot(&request).await, "LimitExceeded", "more than");
 }
 
-#[tokio::test]
-async fn folders_nested_too_deep_and_paths_too_long_are_refused() {
-    let fixture = Fixture::new();
-    for (name, folder, depth, says) in [("a", "x", 70, "nested"), ("b", &*"y".repeat(200), 30, "longer than 4096")] {
-        let repository = fixture.repository(name);
-        let path = format!("policies/{}a.json", format!("{folder}/").repeat(depth));
-        let blob = repository.git_with_input(&["hash-object", "-w", "--stdin"], b"{}");
-        let mut id = blob;
-        for (level, part) in path.split('/').rev().enumerate() {
-            let kind = if level == 0 { "100644 blob" } else { "040000 tree" };
-            id = repository.git_with_input(&["mktree"], format!("{kind} {id}\t{part}\n").as_bytes());
+/// Commits one blob at a path of any form.
+fn commit_at(repository: &Repository, path: &str) {
+    let mut id = repository.git_with_input(&["hash-object", "-w", "--stdin"], b"{}");
+    for (level, part) in path.split('/').rev().enumerate() {
+        let kind = if level == 0 { "100644 blob" } else { "040000 tree" };
+        let mut entries = format!("{kind} {id}\t{part}\n");
+        // beside it, in the folder of documents, one that is good
+        if level + 2 == path.split('/').count() {
+            let good = repository.git_with_input(&["hash-object", "-w", "--stdin"], b"{\"good\": 1}");
+            entries += &format!("100644 blob {good}\tgood.json\n");
         }
-        let commit = repository.git_with_input(&["commit-tree", &id], b"deep");
-        repository.git(&["update-ref", "refs/heads/main", &commit]);
-        refused(fixture.snapshot(&repository).await, "LimitExceeded", says);
+        id = repository.git_with_input(&["mktree"], entries.as_bytes());
+    }
+    let commit = repository.git_with_input(&["commit-tree", &id], b"x");
+    repository.git(&["update-ref", "refs/heads/main", &commit]);
+}
+
+#[tokio::test]
+async fn a_folder_nested_too_deep_and_a_path_too_long_cost_themselves_alone() {
+    let fixture = Fixture::new();
+    let long = format!("{}/", "y".repeat(200));
+    for (name, path, kind) in [
+        ("a", format!("policies/{}a.json", "x/".repeat(64)), FileKind::Regular),
+        ("b", format!("policies/{}a.json", "x/".repeat(65)), FileKind::TooDeep),
+        ("c", format!("policies/{}a.json", "x/".repeat(70)), FileKind::TooDeep),
+        ("d", format!("policies/{}a.json", long.repeat(20)), FileKind::Regular),
+        ("e", format!("policies/{}a.json", long.repeat(21)), FileKind::TooLong),
+    ] {
+        let repository = fixture.repository(name);
+        commit_at(&repository, &path);
+        let files = fixture.snapshot(&repository).await.unwrap().tip_files;
+        let kinds: Vec<FileKind> = files.iter().map(|file| file.kind).collect();
+        // the good one sorts first, or last
+        assert_eq!(kinds.len(), 2, "{files:?}");
+        assert!(kinds.contains(&kind) && kinds.contains(&FileKind::Regular), "{name}: {files:?}");
+        let bad = files.iter().find(|file| !file.path.ends_with("good.json")).unwrap();
+        assert!(path.starts_with(&bad.path), "{}", bad.path);
+        let readable = sekuire_policy::controller::documents::readable(bad);
+        assert_eq!(readable.is_ok(), kind == FileKind::Regular, "{readable:?}");
     }
 }
 
 #[tokio::test]
-async fn malformed_trees_are_refused() {
+async fn entries_as_git_makes_none_cost_themselves_alone() {
     let fixture = Fixture::new();
-    let entry = |name: &[u8]| [b"100644 ", name, b"\0", &[7; 20]].concat();
-    for (name, tree, says) in [
-        ("a", entry(b"../a.json"), "name"),
-        ("b", entry(b".."), "name"),
-        ("c", [entry(b"a.json"), entry(b"a.json")].concat(), "cannot read"),
-    ] {
+    let repository = fixture.repository("a");
+    let blob = repository.git_with_input(&["hash-object", "-w", "--stdin"], b"{}");
+    let id: Vec<u8> = (0..20).map(|at| u8::from_str_radix(&blob[at * 2..at * 2 + 2], 16).unwrap()).collect();
+    let entry = |mode: &str, name: &[u8]| [mode.as_bytes(), b" ", name, b"\0", &id].concat();
+    let tree = [
+        entry("100644", b"../a.json"),
+        entry("100644", b".."),
+        entry("100644", b"good.json"),
+        entry("100644", b"twice.json"),
+        entry("100644", b"twice.json"),
+        entry("107777", b"mode.json"),
+    ]
+    .concat();
+    let tree = repository.git_with_input(&["hash-object", "-t", "tree", "-w", "--literally", "--stdin"], &tree);
+    let root = repository.git_with_input(&["mktree"], format!("040000 tree {tree}\tpolicies\n").as_bytes());
+    let commit = repository.git_with_input(&["commit-tree", &root], b"bad");
+    repository.git(&["update-ref", "refs/heads/main", &commit]);
+    let files = fixture.snapshot(&repository).await.unwrap().tip_files;
+    let kinds: Vec<(&str, FileKind)> = files.iter().map(|file| (file.path.as_str(), file.kind)).collect();
+    assert_eq!(
+        kinds,
+        [
+            ("policies/../a.json", FileKind::Malformed),
+            ("policies/good.json", FileKind::Regular),
+            ("policies/mode.json", FileKind::Regular),
+            ("policies/twice.json", FileKind::Malformed),
+            ("policies/twice.json", FileKind::Malformed),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_limits_hold_at_their_defaults_and_not_one_above() {
+    let fixture = Fixture::new();
+    for (name, files) in [("a", 20_000), ("b", 20_001)] {
         let repository = fixture.repository(name);
-        let tree = repository.git_with_input(&["hash-object", "-t", "tree", "-w", "--literally", "--stdin"], &tree);
-        // The tree lists a blob that does not exist; the local transport would notice, so it is not asked.
-        let root = repository.git_with_input(&["mktree"], format!("040000 tree {tree}\tpolicies\n").as_bytes());
-        let commit = repository.git_with_input(&["commit-tree", &root], b"bad");
-        repository.git(&["update-ref", "refs/heads/main", &commit]);
+        repository.git_with_input(&["fast-import", "--quiet"], &import(files, 10));
+        let outcome = fixture.snapshot(&repository).await;
+        if files == 20_000 {
+            assert_eq!(outcome.unwrap().tip_files.len(), files);
+        } else {
+            refused(outcome, "LimitExceeded", "accepted 20000 ");
+        }
+    }
+    let repository = fixture.repository("c");
+    repository.write("policies/a.json", vec![b' '; 256 << 10]);
+    repository.write("policies/b.json", vec![b' '; (256 << 10) + 1]);
+    let first = repository.commit("sizes");
+    let files = fixture.snapshot(&repository).await.unwrap().tip_files;
+    let blobs: Vec<String> = files.iter().map(|file| file.blob.clone()).collect();
+    assert_eq!(fixture.git.read_blobs("one", &blobs[..1]).await.unwrap()[&blobs[0]].len(), 256 << 10);
+    refused(fixture.git.read_blobs("one", &blobs[1..]).await, "LimitExceeded", "at most 262144");
+
+    let mut stream = String::new();
+    for number in 0..1_002 {
+        write!(stream, "commit refs/heads/main\ncommitter T <t@example.com> 1700000000 +0000\ndata 1\nx\n").unwrap();
+        if number == 0 {
+            writeln!(stream, "from {first}").unwrap();
+        }
+        writeln!(stream, "M 644 inline policies/a.json\ndata 4\n{number:04}").unwrap();
+    }
+    repository.git_with_input(&["fast-import", "--quiet"], stream.as_bytes());
+    // both ends excluded: 1 001 commits in between, and 1 000
+    for (since, skipped) in [(first, 1), (repository.git(&["rev-parse", "main~1001"]), 0)] {
         let mut request = repository.request();
-        request.timeout = Duration::from_secs(20);
-        let error = fixture.git.snapshot(&request).await.unwrap_err();
-        assert_eq!(error.reason(), "GitOperationFailed", "{says}: {error}");
+        request.since = Some(since);
+        let snapshot = fixture.git.snapshot(&request).await.unwrap();
+        assert_eq!((snapshot.commits.len(), snapshot.skipped), (1_000, skipped));
     }
 }

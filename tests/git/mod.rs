@@ -5,10 +5,13 @@ mod child;
 mod clone;
 mod crowd;
 mod files;
+mod gate;
 mod github;
 mod history;
 pub(crate) mod real;
 mod references;
+#[cfg(debug_assertions)]
+mod sandbox;
 pub(crate) mod server;
 mod servers;
 mod signatures;

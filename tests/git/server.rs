@@ -26,6 +26,8 @@ pub enum Manner {
     Status(u16, Vec<(&'static str, String)>),
     /// Answers every request with headers, and then nothing.
     Hangs,
+    /// Is honest but for the content type, in which `@` stands for `advertisement` or `result`.
+    Says(&'static str),
     /// Sends a byte at a time.
     Trickles,
     /// Is honest but for the pack, which breaks off in the middle.
@@ -145,6 +147,12 @@ async fn answer(root: PathBuf, manner: Manner, request: Request<Incoming>) -> Re
                     Bytes::from(lines.collect::<String>())
                 }))),
             )
+        }
+        Manner::Says(content_type) => {
+            let mut response = backend(&root, request).await;
+            let text = content_type.replace('@', if pack { "result" } else { "advertisement" });
+            response.headers_mut().insert("content-type", text.parse().unwrap());
+            response
         }
         Manner::HoldsBranches(go) if !pack => held(backend(&root, request).await, |length| length - 4, go).await,
         _ if !pack => backend(&root, request).await,

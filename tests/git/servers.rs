@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use sekuire_policy::git::{Ancestry, Git, Limits, Login, Reference, Request};
 
+use super::child::{child, children};
 use super::server::{Manner, Server};
 use super::support::{Fixture, Repository, refused};
 
@@ -215,7 +216,7 @@ async fn a_server_that_falls_silent_is_given_up_and_the_next_repository_works() 
 }
 
 #[tokio::test]
-async fn a_silent_ssh_or_tls_server_is_killed_when_the_time_is_over() {
+async fn a_silent_ssh_or_tls_server_is_given_up_when_the_time_is_over_and_no_process_stays() {
     let fixture = Fixture::new();
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap();
@@ -226,10 +227,37 @@ async fn a_silent_ssh_or_tls_server_is_killed_when_the_time_is_over() {
         request.access.login = login;
         request.timeout = Duration::from_secs(2);
         let start = Instant::now();
-        refused(fixture.git.snapshot(&request).await, "GitOperationFailed", "");
+        let data = fixture.data();
+        // a process waits for it meanwhile
+        let (outcome, _) = tokio::join!(fixture.git.snapshot(&request), child(&data));
+        refused(outcome, "GitOperationFailed", "");
         assert!(start.elapsed() < SOON);
+        assert_eq!(children(&data), []);
     }
     works(&fixture).await;
+}
+
+#[tokio::test]
+async fn a_content_type_counts_without_case_and_parameters() {
+    let fixture = Fixture::new();
+    with_file(&fixture, "a");
+    for content_type in [
+        "application/x-git-upload-pack-@; charset=utf-8",
+        "Application/X-Git-Upload-Pack-@",
+        "application/x-git-upload-pack-@ ;charset=\"utf-8\"; q=1",
+    ] {
+        let server = Server::with(fixture.root(), Manner::Says(content_type)).await;
+        assert_eq!(
+            fixture.git.snapshot(&request(&server, "a/.git")).await.unwrap().tip_files.len(),
+            1,
+            "{content_type}"
+        );
+        fixture.git.forget("one").await.unwrap();
+    }
+    for content_type in ["text/html; application/x-git-upload-pack-@", "application/x-git-upload-pack-@x", ""] {
+        let server = Server::with(fixture.root(), Manner::Says(content_type)).await;
+        refused(fixture.git.snapshot(&request(&server, "a/.git")).await, "GitOperationFailed", "not a Git server");
+    }
 }
 
 #[tokio::test]

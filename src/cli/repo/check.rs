@@ -35,7 +35,8 @@ use crate::policy::Reason;
   sekuire repo check --base origin/main --cluster                 keys, accepted versions and agents of the cluster
   sekuire repo check policies-example --trust policies-example/keys --output sarif > sekuire.sarif
 
-The verdict is that of the controller, for the same reasons. What is in a file of the checkout counts, committed or not,
+The verdict is that of the controller, by the same code, for the same reasons; that a version is older shows only with --base
+or --cluster. What is in a file of the checkout counts, committed or not,
 unless Git ignores it. Keys that a change brings along vouch for nothing: take --trust from the base, or from the cluster.
 
 With --cluster, every policy of the cluster is named that this version of the program does not read: run it before an

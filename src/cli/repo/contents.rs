@@ -1,30 +1,34 @@
 //! What a repository holds after a change, and what it held before.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use git2::Oid;
 
-use crate::cli::checkout::Checkout;
+use crate::cli::checkout::{Checkout, looked_at};
 use crate::cli::files;
-use crate::git::{File, FileKind};
-use crate::policy::{Format, MAX_DOCUMENT_BYTES};
+use crate::git::{File, FileKind, GitError, Place, fault_of_path};
+use crate::policy::MAX_DOCUMENT_BYTES;
 
 /// Commits before the base that are read for the versions that were published in them; as many as the controller reads.
 const MOST_COMMITS: usize = 1_000;
 
 /// The documents of a repository, and those of the commits before.
+#[derive(Default)]
 pub(super) struct Contents {
     /// What is there once the change is merged, by path.
     pub(super) tip: Vec<File>,
+    /// Why nothing of what is there can be read, here as by the controller.
+    pub(super) beyond: Option<GitError>,
     /// What the base holds, by path.
     pub(super) base: Vec<File>,
     /// What the commits before the base, and the base itself, added or changed, oldest first.
     pub(super) earlier: Vec<(String, Vec<File>)>,
     /// Whether base and change have no commit in common.
     pub(super) unrelated: bool,
-    /// Contents of files of the checkout, by blob id.
+    /// Contents of files that are in no repository, by blob id.
     texts: HashMap<String, Vec<u8>>,
 }
 
@@ -36,53 +40,43 @@ pub(super) struct Base {
 }
 
 impl Contents {
-    /// Reads the documents of the folder `path` (as in `spec.path`) of the checkout `dir`, and those of the base.
+    /// Reads the documents of the folder `path` (as in `spec.path`) of `dir`, and those of the base: out of the commit that is
+    /// checked out, by the code of the controller, and of files what is not committed.
     pub(super) fn read(
         checkout: Option<&Checkout>,
         dir: &Path,
         path: &str,
         base: Option<&Base>,
     ) -> anyhow::Result<Contents> {
-        let mut contents = Contents {
-            tip: Vec::new(),
-            base: Vec::new(),
-            earlier: Vec::new(),
-            unrelated: false,
-            texts: HashMap::new(),
-        };
+        let mut contents = Contents::default();
         let folder = &folder(dir, path);
-        let prefix = match checkout {
-            Some(checkout) => {
-                let root = dir.canonicalize().with_context(|| format!("cannot read {}", dir.display()))?;
-                self::folder(Path::new(&checkout.path_of(&root)?), path)
-            }
-            None => folder.clone(),
-        };
-        let prefix = prefix.to_string_lossy().into_owned();
-        let there = is_folder(dir, path);
-        if there {
-            contents.walk(checkout, folder, &prefix)?;
-        }
-        contents.tip.sort_by(|a, b| a.path.cmp(&b.path));
-        let (Some(checkout), Some(base)) = (checkout, base) else {
-            anyhow::ensure!(there, "there is no folder {}; name the documents' folder with --path", folder.display());
+        let Some(checkout) = checkout else {
+            anyhow::ensure!(is_folder(dir, path), "{}", nowhere(folder, "here"));
+            contents.walk(folder, &folder.to_string_lossy(), 0)?;
+            contents.tip.sort_by(|a, b| a.path.cmp(&b.path));
             return Ok(contents);
         };
-        let before = checkout.documents(base.id, &prefix)?;
-        anyhow::ensure!(
-            there || before.is_some(),
-            "there is no folder {}, here or in the base; name the documents' folder with --path",
-            folder.display()
-        );
+        let root = dir.canonicalize().with_context(|| format!("cannot read {}", dir.display()))?;
+        let prefix = self::folder(Path::new(&checkout.path_of(&root)?), path);
+        let prefix = &*prefix.to_string_lossy();
+        let there = contents.read_tip(checkout, prefix)? || is_folder(dir, path);
+        let Some(base) = base else {
+            anyhow::ensure!(there, "{}", nowhere(folder, "here"));
+            return Ok(contents);
+        };
+        // what the controller cannot read either has published nothing
+        let listed = |commit| anyhow::Ok(checkout.documents(commit, prefix)?.ok().flatten());
+        let before = listed(base.id)?;
+        anyhow::ensure!(there || before.is_some(), "{}", nowhere(folder, "here or in the base"));
         contents.base = before.unwrap_or_default();
         let fork = checkout.merge_base(base.id, checkout.id("HEAD")?)?;
         contents.unrelated = fork.is_none() || (base.pushed && fork != Some(base.id));
         if let Some(fork) = fork.filter(|fork| *fork != base.id && !base.pushed) {
-            let fork = checkout.documents(fork, &prefix)?.unwrap_or_default();
+            let fork = listed(fork)?.unwrap_or_default();
             contents.tip = merged(&fork, &contents.base, &contents.tip);
         }
         for commit in checkout.history(base.id, MOST_COMMITS)? {
-            let changed = checkout.changed(commit, &prefix)?;
+            let changed = checkout.changed(commit, prefix)?;
             if !changed.is_empty() {
                 contents.earlier.push((commit.to_string(), changed));
             }
@@ -90,47 +84,57 @@ impl Contents {
         Ok(contents)
     }
 
-    /// All documents below a folder, but for what Git leaves out.
-    fn walk(&mut self, checkout: Option<&Checkout>, folder: &Path, prefix: &str) -> anyhow::Result<()> {
-        let cannot = || format!("cannot read {}", folder.display());
-        let entries: Vec<_> =
-            std::fs::read_dir(folder).with_context(cannot)?.collect::<Result<_, _>>().with_context(cannot)?;
-        for entry in entries {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}/{name}") };
-            let kind = entry.file_type()?;
-            let submodule = kind.is_dir() && entry.path().join(".git").exists();
-            // by file: one in a folder that is ignored may be tracked all the same
-            if kind.is_dir() && !submodule {
-                if name != ".git" {
-                    self.walk(checkout, &entry.path(), &path)?;
-                }
+    /// Reads what is there now. Returns whether the folder is.
+    fn read_tip(&mut self, checkout: &Checkout, prefix: &str) -> anyhow::Result<bool> {
+        let committed = match checkout.head()? {
+            Some(head) => checkout.documents(head, prefix)?,
+            None => Ok(None),
+        };
+        let committed = committed.unwrap_or_else(|error| {
+            self.beyond = Some(error);
+            Some(Vec::new())
+        });
+        let there = committed.is_some();
+        let mut files: BTreeMap<String, File> =
+            committed.into_iter().flatten().map(|file| (file.path.clone(), file)).collect();
+        for (path, now) in checkout.uncommitted(prefix)? {
+            let path = path.to_string_lossy();
+            // Git cannot check it out, so that it is missing says nothing
+            let stays = |file: &File| matches!(file.kind, FileKind::Malformed | FileKind::TooLong);
+            if now.is_none() && files.get(&*path).is_some_and(stays) {
                 continue;
             }
-            if Format::of_path(&name).is_none() || checkout.map_or(Ok(false), |checkout| checkout.ignores(&path))? {
-                continue;
-            }
-            let unread = match () {
-                () if submodule => Some(FileKind::Submodule),
-                () if kind.is_symlink() => Some(FileKind::Symlink),
-                () if entry.path().to_str().is_none() => Some(FileKind::NotUtf8),
-                () => None,
-            };
-            let file = match unread {
-                Some(kind) => File { path, blob: String::new(), size: 0, kind },
-                None => self.file(&entry.path(), path)?,
-            };
-            self.tip.push(file);
+            files.remove(&*path);
+            files.extend(now.map(|file| (path.into_owned(), file)));
         }
-        Ok(())
+        self.tip = files.into_values().collect();
+        Ok(there)
     }
 
-    fn file(&mut self, from: &Path, path: String) -> anyhow::Result<File> {
-        let text = files::read(from, MAX_DOCUMENT_BYTES)?;
-        let size = std::fs::metadata(from).with_context(|| format!("cannot read {}", from.display()))?.len();
-        let blob = Oid::hash_object(git2::ObjectType::Blob, &text)?.to_string();
-        self.texts.insert(blob.clone(), text);
-        Ok(File { path, blob, size, kind: FileKind::Regular })
+    /// All documents below a folder that is in no repository, as a commit of it would have them.
+    fn walk(&mut self, folder: &Path, prefix: &str, depth: usize) -> anyhow::Result<()> {
+        let cannot = || format!("cannot read {}", folder.display());
+        for entry in std::fs::read_dir(folder).with_context(cannot)? {
+            let entry = entry.with_context(cannot)?;
+            let name = entry.file_name();
+            let path = [prefix.as_bytes(), b"/", name.as_bytes()].concat();
+            if entry.file_type()?.is_dir() {
+                let shown = String::from_utf8_lossy(&path).into_owned();
+                match fault_of_path(Place { path: &path, depth }) {
+                    Some(kind) => self.tip.push(File { path: shown, blob: String::new(), size: 0, kind }),
+                    None if name != ".git" => self.walk(&entry.path(), &shown, depth + 1)?,
+                    None => {}
+                }
+            } else if let Some((mut file, _)) = looked_at(&entry.path(), &path, depth).with_context(cannot)? {
+                if file.kind == FileKind::Regular {
+                    let text = files::read(&entry.path(), MAX_DOCUMENT_BYTES)?;
+                    file.blob = Oid::hash_object(git2::ObjectType::Blob, &text)?.to_string();
+                    self.texts.insert(file.blob.clone(), text);
+                }
+                self.tip.push(file);
+            }
+        }
+        Ok(())
     }
 
     /// The content of a file.
@@ -141,6 +145,10 @@ impl Contents {
             (None, None) => anyhow::bail!("{} was not read", file.path),
         }
     }
+}
+
+fn nowhere(folder: &Path, place: &str) -> String {
+    format!("there is no folder {}, {place}; name the documents' folder with --path", folder.display())
 }
 
 /// What merging leaves, file by file: what the change does not touch is as in the base, which may have gone on since the

@@ -70,6 +70,10 @@ impl<'a> Ground<'a> {
     pub(super) fn judge(&self) -> anyhow::Result<Found> {
         let mut found = Found::default();
         let most = Limits::default().files;
+        if let Some(error) = &self.contents.beyond {
+            found.findings.push(Finding::new(Level::Error, Reason::LimitExceeded, None, error.to_string()));
+            return Ok(found);
+        }
         if self.contents.tip.len() > most {
             let message = format!("{} documents; the controller reads at most {most}", self.contents.tip.len());
             found.findings.push(Finding::new(Level::Error, Reason::LimitExceeded, None, message));
@@ -111,7 +115,8 @@ impl<'a> Ground<'a> {
             }
         }
         for file in &contents.tip {
-            let Some(format) = Format::of_path(&file.path) else { continue };
+            // a folder has none, and is not read
+            let format = Format::of_path(&file.path).unwrap_or(Format::Json);
             let mut judged = self.judged(file, format, false)?;
             judged.workspace = judged.workspace.or_else(|| paths.get(file.path.as_str()).cloned());
             let not_owned = judged.workspace.as_ref().and_then(|workspace| self.owned.refusal(workspace));
@@ -135,7 +140,8 @@ impl<'a> Ground<'a> {
     fn judged(&self, file: &File, format: Format, earlier: bool) -> anyhow::Result<Judged> {
         let refused = |workspace, refusal| Ok(Judged { workspace, verdict: Err(refusal) });
         if let Err(message) = readable(file) {
-            return refused(None, Refusal { reason: Reason::Malformed, message, retry_at: None });
+            let reason = if file.kind.exceeds_limit() { Reason::LimitExceeded } else { Reason::Malformed };
+            return refused(None, Refusal { reason, message, retry_at: None });
         }
         let text = self.contents.text(self.checkout, file)?;
         let document = match Document::parse(&text, format) {

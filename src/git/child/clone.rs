@@ -4,21 +4,26 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use git2::{Repository, RepositoryInitOptions};
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
-use super::describe;
+use super::{describe, parent};
 use crate::git::{GitError, Limits};
 
 /// More packs than this (there is one a fetch) make reading slow, and libgit2 cannot join them.
 const PACKS: usize = 200;
 
+/// How often a folder is looked at that another process uses.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
 /// Where the clone remembers its URL.
 const URL: &str = "sekuire.url";
 
 /// The folder of one repository. While a value lives, this process alone uses it.
-pub(super) struct Store {
+pub(in crate::git) struct Store {
     root: PathBuf,
     /// Held, not used: the kernel releases the lock when the process ends, however it ends.
     _lock: File,
@@ -33,7 +38,7 @@ impl Store {
     }
 
     /// The folder of another repository, if no process uses it.
-    pub(super) fn idle(root: &Path) -> Option<Self> {
+    pub(in crate::git) fn idle(root: &Path) -> Option<Self> {
         let path = root.join("lock");
         let lock = File::open(&path).ok()?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
@@ -82,12 +87,12 @@ impl Store {
     }
 
     /// Throws away what [`Store::fresh`] made.
-    pub(super) fn abandon(&self) -> Result<(), GitError> {
+    pub(in crate::git) fn abandon(&self) -> Result<(), GitError> {
         remove(&self.new_path()).map_err(|error| disk(&self.new_path(), &error))
     }
 
     /// Throws away the clone, so that the next fetch makes it anew.
-    pub(super) fn discard(&self) -> Result<(), GitError> {
+    pub(in crate::git) fn discard(&self) -> Result<(), GitError> {
         remove(&self.clone_path()).map_err(|error| disk(&self.clone_path(), &error))
     }
 
@@ -114,7 +119,15 @@ fn lock(root: &Path) -> io::Result<File> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?,
         };
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+        // Not in one call: this process is not locked in yet, so it has no thread that notices the end of its parent.
+        while let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if !matches!(error, Errno::WOULDBLOCK | Errno::INTR) {
+                return Err(error.into());
+            }
+            if parent::gone_within(LOCK_PAUSE) {
+                return Err(io::Error::other("nobody waits for it any more"));
+            }
+        }
         match fs::metadata(&path) {
             Ok(found) if found.ino() == file.metadata()?.ino() => return Ok(file),
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

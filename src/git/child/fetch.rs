@@ -1,12 +1,13 @@
 //! Asking a server for one branch, tag or commit.
 
 use git2::{
-    AutotagOption, Direction, ErrorClass, ErrorCode, FetchOptions, ObjectType, Oid, Progress, Remote, Repository,
+    AutotagOption, Direction, ErrorClass, ErrorCode, FetchOptions, ObjectType, Oid, Progress, Remote, RemoteCallbacks,
+    Repository,
 };
 
 use super::choose::{Wanted, choose};
 use super::room::Room;
-use super::{Trouble, describe, http, ssh};
+use super::{Trouble, describe, http};
 use crate::git::protocol::Job;
 use crate::git::reference::{Range, version};
 use crate::git::{GitError, Limits, Reference, Request};
@@ -29,9 +30,7 @@ pub(super) struct Tip {
 pub(super) fn fetch(repository: &Repository, request: &Request, job: &Job) -> Result<Tip, Trouble> {
     let what = "cannot reach the repository";
     let mut remote = repository.remote_anonymous(&request.url).map_err(|error| describe(what, &error))?;
-    let mut connection = remote
-        .connect_auth(Direction::Fetch, Some(ssh::callbacks(&request.access)), None)
-        .map_err(|error| explain(what, &error))?;
+    let mut connection = remote.connect_auth(Direction::Fetch, None, None).map_err(|error| explain(what, &error))?;
     let default = connection.default_branch().ok().and_then(|name| name.as_str().ok().map(str::to_owned));
     let heads = connection.list().map_err(|error| explain(what, &error))?;
     let wanted = choose(heads, default.as_deref(), &request.reference)?;
@@ -142,8 +141,8 @@ pub(super) fn kept(repository: &Repository, wanted: &Reference) -> Result<Tip, G
 fn download(remote: &mut Remote<'_>, refspecs: &[String], request: &Request, limits: &Limits) -> Result<(), Trouble> {
     let most = limits.pack_bytes;
     let mut received = 0;
-    let mut room = Room::new(&request.key, limits.clones_bytes);
-    let mut callbacks = ssh::callbacks(&request.access);
+    let mut room = Room::new(&request.key);
+    let mut callbacks = RemoteCallbacks::new();
     callbacks.transfer_progress(|progress: Progress<'_>| {
         received = progress.received_bytes() as u64;
         received <= most && room.has(received)
@@ -177,21 +176,9 @@ fn explain(what: &str, error: &git2::Error) -> GitError {
         return failure;
     }
     let advice = match error.message() {
-        text if error.class() == ErrorClass::Ssh && text.contains("private key") => {
-            return GitError::Credentials(format!(
-                "identity of the Secret cannot be used: {text} (accepted are private keys as PEM or as ssh-keygen writes \
-                 them; password is the passphrase of an encrypted one)"
-            ));
-        }
         text if text.contains("invalid packet line") => {
             "the server does not speak Git's protocol, or its repository is a shallow clone, which cannot be read"
         }
-        _ if error.code() == ErrorCode::Certificate => {
-            "the server's host key is none of those in known_hosts of the Secret: ask its owner whether it was changed, \
-             and add the new one"
-        }
-        text if text.contains("timed out") => "the server is too slow, or something on the way drops the connection",
-        text if text.contains("resolve address") => "look at the name of the host, and at DNS",
         text if text.contains("resolve path") => "look at the path: it is one of this machine, and of a repository",
         _ => return describe(what, error),
     };

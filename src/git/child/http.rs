@@ -5,7 +5,7 @@
 //! port from the `Host` header and always follows redirects.
 
 use std::io::{self, Read, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use git2::Remote;
@@ -13,13 +13,11 @@ use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Trans
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, TlsConfig, TlsProvider};
-use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, BodyReader, Timeout};
 use url::Url;
 
-use super::github;
-use super::resolve::NotLinkLocal;
 use super::settings::{CONNECT, silence};
+use super::{connector, github};
 use crate::git::access::{Access, Login, Proxy};
 use crate::git::{GitError, one_line};
 
@@ -28,8 +26,23 @@ const REDIRECTS: usize = 3;
 
 const AGENT: &str = concat!("git/2.0 (sekuire ", env!("CARGO_PKG_VERSION"), ")");
 
+/// The certificate authorities of the machine.
+static MACHINE: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
+
+/// Reads the certificate authorities of the machine, where they count. Before this process is locked in.
+pub(super) fn load_authorities(access: &Access) {
+    if access.authorities.is_none() {
+        MACHINE.get_or_init(|| rustls_native_certs::load_native_certs().certs);
+    }
+}
+
 /// What the last request failed of. libgit2 passes on nothing but a text, and this process does one job.
 static FAILURE: Mutex<Option<GitError>> = Mutex::new(None);
+
+/// Says why the last request failed.
+pub(super) fn failed(error: GitError) {
+    *FAILURE.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+}
 
 /// Why the last request failed, if one did since this was asked.
 pub(super) fn take_failure() -> Option<GitError> {
@@ -64,7 +77,7 @@ impl Http {
             .timeout_per_read(Some(silence(timeout)))
             .timeout_per_write(Some(silence(timeout)))
             .build();
-        let agent = Agent::with_parts(config, DefaultConnector::default(), NotLinkLocal::default());
+        let agent = Agent::with_parts(config, connector::connector(), connector::Unresolved);
         let mut access = access.clone();
         if let Login::GitHubApp(app) = &access.login {
             access.login = github::login(&agent, app)?;
@@ -134,7 +147,9 @@ impl Http {
             _ => return Err(GitError::Failed(format!("{REACH}: the server answers {status}"))),
         }
         let found = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        if found == Some(kind) {
+        // as Git does: without case, and whatever parameters a gateway on the way has added
+        let media_type = found.and_then(|found| found.split(';').next()).map(str::trim);
+        if media_type.is_some_and(|found| found.eq_ignore_ascii_case(kind)) {
             return Ok(response);
         }
         let found = one_line(found.unwrap_or("nothing")).into_owned();
@@ -142,7 +157,7 @@ impl Http {
     }
 }
 
-const REACH: &str = "cannot reach the repository";
+pub(super) const REACH: &str = "cannot reach the repository";
 
 /// A URL without the `/` at its end.
 fn base(url: &Url) -> &str {
@@ -184,16 +199,20 @@ fn proxy_refuses() -> GitError {
 
 /// What a failed request is due to, and what to look at.
 pub(super) fn explain(error: &ureq::Error) -> GitError {
+    if let ureq::Error::Other(inner) = error
+        && let Some(error) = inner.downcast_ref::<GitError>()
+    {
+        return error.clone(); // no connection, and the parent has said why
+    }
     let text = one_line(&error.to_string()).into_owned();
+    if let Some(advice) = of_algorithms(&text) {
+        return GitError::Failed(format!("{REACH}: TLS failed: {advice}"));
+    }
     GitError::Failed(match error {
         ureq::Error::ConnectProxyFailed(said) if ["401", "403", "407"].iter().any(|code| said.contains(code)) => {
             return proxy_refuses();
         }
         ureq::Error::ConnectProxyFailed(said) => format!("{REACH}: {} (look at spec.proxySecretRef)", one_line(said)),
-        // ureq names its own failure, and passes on what the system's resolver says
-        _ if matches!(error, ureq::Error::HostNotFound) || text.contains("lookup address") => {
-            format!("{REACH}: the name of the host cannot be resolved (look at it, and at DNS)")
-        }
         ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => format!("{REACH}: no connection in time"),
         ureq::Error::Timeout(_) => {
             format!("{REACH}: timed out (the server is too slow, or something on the way drops the connection)")
@@ -207,12 +226,31 @@ pub(super) fn explain(error: &ureq::Error) -> GitError {
     })
 }
 
+/// What helps where rustls knows less than other programs, which it says as it is printed for debugging.
+fn of_algorithms(text: &str) -> Option<&'static str> {
+    Some(match text {
+        _ if text.contains("CaUsedAsEndEntity") => {
+            "the server shows the certificate of an authority (CA:TRUE), as openssl makes one by default, which is not accepted for \
+             a server: make it with basicConstraints=critical,CA:FALSE, or sign one with an authority of your own"
+        }
+        _ if text.contains("UnsupportedSignatureAlgorithm") => {
+            "a certificate of the server is signed in a way that is not supported; accepted are RSA of 2048 to 8192 bits, Ed25519, \
+             ECDSA on P-256 with SHA-256 or SHA-384, and on P-384 with SHA-256 or SHA-384"
+        }
+        _ if text.contains("HandshakeFailure") => {
+            "the server has no algorithm in common with this program; accepted are TLS 1.2 and 1.3, and certificates with keys of \
+             RSA, Ed25519, P-256 or P-384 (not P-521)"
+        }
+        _ => return None,
+    })
+}
+
 fn tls(access: &Access) -> Result<TlsConfig, GitError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let authorities = match &access.authorities {
         Some(pem) => certificates(pem, "ca.crt")?,
         // Those of the machine are looked at one by one: whoever put them there may have put in what is none.
-        None => rustls_native_certs::load_native_certs().certs,
+        None => MACHINE.get().cloned().unwrap_or_default(),
     };
     let mut config = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
@@ -313,7 +351,7 @@ impl Read for Exchange {
         };
         outcome.map_err(|error| {
             let text = error.to_string();
-            *FAILURE.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            failed(error);
             io::Error::other(text)
         })
     }

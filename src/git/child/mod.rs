@@ -1,31 +1,40 @@
-//! The child process: one job, done with libgit2, under limits that it sets itself before it opens anything.
+//! The child process: one job, done with libgit2, under limits that it sets itself before it opens anything, and locked in
+//! ([`sandbox`]) before it reads anything that strangers wrote.
 //!
 //! No runtime and no concurrency but one thread, which waits for the parent to go away.
 
 use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread;
-use std::time::Duration;
 
 use git2::{ErrorClass, ErrorCode};
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::{Resource, Rlimit};
+use url::Url;
 
 use super::protocol::{Answer, Job, Work};
 use super::{GitError, Limits, Request, Snapshot};
 
+#[cfg(debug_assertions)]
+mod attack;
 mod blobs;
+mod calls;
 mod choose;
 mod clone;
+mod connector;
 mod fetch;
 mod github;
 mod history;
 mod http;
-mod listing;
-mod resolve;
+mod known_hosts;
+mod parent;
 mod room;
+mod sandbox;
 mod settings;
 mod snapshot;
 mod ssh;
+
+pub(super) use clone::Store;
+pub(super) use settings::{CONNECT, silence};
 
 /// The longest job that is read: the ids of the blobs of the largest accepted commit fit many times.
 const JOB_BYTES: u64 = 16 << 20;
@@ -45,12 +54,12 @@ pub fn main() -> ExitCode {
 }
 
 fn serve() -> io::Result<()> {
+    sandbox::hide()?;
     let mut line = Vec::new();
     io::stdin().lock().take(JOB_BYTES).read_until(b'\n', &mut line)?;
     let job: Job = serde_json::from_slice(&line)?;
     drop(line);
     limit(&job.limits)?;
-    die_with_parent()?;
 
     let mut bytes = Vec::new();
     let answer = work(&job, &mut bytes);
@@ -85,52 +94,54 @@ fn limit(limits: &Limits) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits on a thread for the end of standard input, which the parent holds open, and then kills this process.
-///
-/// Not `PR_SET_PDEATHSIG`: that fires when the *thread* that started the child ends, and a runtime ends threads as it
-/// likes.
-fn die_with_parent() -> io::Result<()> {
-    thread::Builder::new().stack_size(64 << 10).spawn(|| {
-        let mut byte = [0];
-        // Any outcome but an interruption means that nobody waits for the answer any more.
-        while matches!(io::stdin().read(&mut byte), Err(error) if error.kind() == io::ErrorKind::Interrupted) {}
-        if rustix::process::kill_process(rustix::process::getpid(), Signal::KILL).is_err() {
-            std::process::abort();
-        }
-    })?;
-    Ok(())
-}
-
+/// Prepares the job, locks this process in, and does it.
 fn work(job: &Job, bytes: &mut Vec<u8>) -> Result<Answer, GitError> {
-    let timeout = match &job.work {
-        Work::Snapshot(request) => request.timeout,
-        _ => Duration::ZERO,
+    settings::apply(&job.limits).map_err(|error| describe("cannot set up the Git library", &error))?;
+    let online = match &job.work {
+        Work::Snapshot(request) => Some(&**request).filter(|request| !request.offline),
+        _ => None,
     };
-    settings::apply(&job.limits, timeout).map_err(|error| describe("cannot set up the Git library", &error))?;
-    let store = clone::Store::lock(job.work.key())?;
+    if let Some(request) = online {
+        http::load_authorities(&request.access);
+    }
+    let store = Store::lock(job.work.key())?;
+    // to delete a folder takes rights on the one that it is in; that job reads nothing
+    let own = if matches!(job.work, Work::Forget { .. }) { "." } else { job.work.key() };
+    let shown = online.and_then(local_path);
+    let sandbox = sandbox::lock_in(Path::new(own), shown.as_deref())
+        .and_then(|sandbox| parent::die_with_parent().map(|()| sandbox))
+        .map_err(|error| GitError::Failed(format!("cannot lock the Git process in: {error}")))?;
     match &job.work {
         Work::Snapshot(request) => take(&store, request, job).map(Answer::Snapshot),
         Work::Blobs { blobs, .. } => blobs::read(&store, blobs, &job.limits, bytes).map(Answer::Blobs),
         Work::Forget { .. } => store.forget().map(|()| Answer::Forgotten),
+        Work::Probe => Ok(Answer::Probed(sandbox)),
+        #[cfg(debug_assertions)]
+        Work::Attack { attack, .. } => Ok(Answer::Attacked(attack::run(attack))),
     }
 }
 
+/// The repository of a `file://` URL, which is for tests and the demo.
+fn local_path(request: &Request) -> Option<PathBuf> {
+    Url::parse(&request.url).ok().filter(|url| url.scheme() == "file")?.to_file_path().ok()
+}
+
 /// Sets up how the server is reached, and takes the snapshot.
-fn take(store: &clone::Store, request: &Request, job: &Job) -> Result<Snapshot, GitError> {
-    if request.offline {
+fn take(store: &Store, request: &Request, job: &Job) -> Result<Snapshot, GitError> {
+    if request.offline || request.url.starts_with("file:") {
         return snapshot::take(store, request, job);
     }
-    if !request.url.starts_with("http") {
-        ssh::believe(request)?;
+    if request.url.starts_with("ssh:") {
+        settings::ssh(request)?;
         return snapshot::take(store, request, job);
     }
-    let access = settings::transports(request)?;
+    let access = settings::http(request)?;
     // the parent does not know a token that was made here
     snapshot::take(store, request, job).map_err(|error| error.map(|text| access.hide(&text)))
 }
 
 /// What to do about a fault.
-enum Trouble {
+pub(crate) enum Trouble {
     /// It is the answer.
     Final(GitError),
     /// The clone may be to blame, so it is worth making it anew.
@@ -140,7 +151,7 @@ enum Trouble {
 }
 
 impl Trouble {
-    fn into_error(self) -> GitError {
+    pub(crate) fn into_error(self) -> GitError {
         match self {
             Self::Final(error) | Self::Clone(error) | Self::Disk(error) => error,
         }

@@ -1,5 +1,5 @@
-//! The settings of libgit2 that are global to a process: what the machine's Git configuration may say (nothing), how
-//! long a server may be silent, how much memory is cached and mapped.
+//! The settings of libgit2 that are global to a process: what the machine's Git configuration may say (nothing), who
+//! speaks to servers, how much memory is cached and mapped.
 #![allow(
     unsafe_code,
     reason = "git2 marks these setters unsafe because they write globals of the C library without a lock; they are \
@@ -12,24 +12,22 @@ use std::time::Duration;
 use git2::{ConfigLevel, opts, transport};
 
 use super::http::Http;
+use super::ssh::Ssh;
 use crate::git::{Access, GitError, Limits, Request};
 
 /// The longest wait for a connection.
-pub(super) const CONNECT: Duration = Duration::from_secs(15);
+pub(in crate::git) const CONNECT: Duration = Duration::from_secs(15);
 
-/// Applies all settings. `timeout` is the time of the whole job; zero if it uses no network.
-pub(super) fn apply(limits: &Limits, timeout: Duration) -> Result<(), git2::Error> {
+/// Applies all settings.
+pub(super) fn apply(limits: &Limits) -> Result<(), git2::Error> {
     opts::strict_hash_verification(true);
     opts::strict_object_creation(true);
     let memory = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
-    let silence = silence(timeout);
     // SAFETY: see the reason above. No repository is open, and the one other thread only reads standard input.
     unsafe {
         for level in [ConfigLevel::System, ConfigLevel::Global, ConfigLevel::XDG, ConfigLevel::ProgramData] {
             opts::set_search_path(level, "")?;
         }
-        opts::set_server_connect_timeout_in_milliseconds(milliseconds(silence.min(CONNECT)))?;
-        opts::set_server_timeout_in_milliseconds(milliseconds(silence))?;
         opts::set_cache_max_size(isize::try_from(memory / 16).unwrap_or(isize::MAX))?;
         // Packs are mapped in windows; both bounds are far below the address space that is left.
         opts::set_mwindow_size(8 << 20)?;
@@ -39,12 +37,20 @@ pub(super) fn apply(limits: &Limits, timeout: Duration) -> Result<(), git2::Erro
 }
 
 /// How long a server may be silent: a little less than the job has, so that it gives an error that says so.
-pub(super) fn silence(timeout: Duration) -> Duration {
+pub(in crate::git) fn silence(timeout: Duration) -> Duration {
     timeout.mul_f64(0.8)
 }
 
+/// Has everything over SSH done by our own transport.
+pub(super) fn ssh(request: &Request) -> Result<(), GitError> {
+    let ssh = Ssh::new(request)?;
+    // SAFETY: see the reason above; no remote exists yet.
+    unsafe { transport::register("ssh", move |remote| ssh.transport(remote)) }
+        .map_err(|error| super::describe("cannot set up the Git library", &error))
+}
+
 /// Has everything over HTTP done by our own transport. Returns the access that counts.
-pub(super) fn transports(request: &Request) -> Result<Access, GitError> {
+pub(super) fn http(request: &Request) -> Result<Access, GitError> {
     let (http, access) = Http::new(&request.access, request.timeout)?;
     for scheme in ["http", "https"] {
         let http = http.clone();
@@ -53,8 +59,4 @@ pub(super) fn transports(request: &Request) -> Result<Access, GitError> {
             .map_err(|error| super::describe("cannot set up the Git library", &error))?;
     }
     Ok(access)
-}
-
-fn milliseconds(time: Duration) -> i32 {
-    i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
 }

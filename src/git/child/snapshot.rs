@@ -8,7 +8,7 @@ use super::Trouble;
 use super::clone::Store;
 use super::fetch::{self, Tip};
 use super::history::{self, Past, Step};
-use super::listing::Lister;
+use crate::git::listing::Documents;
 use crate::git::protocol::Job;
 use crate::git::{Commit, File, GitError, Limits, Request, Signed, SignedObject, Snapshot};
 
@@ -59,11 +59,11 @@ fn attempt(repository: &Repository, request: &Request, job: &Job, origin: Origin
 
 fn read(repository: &Repository, tip: &Tip, request: &Request, job: &Job, origin: Origin) -> Result<Snapshot, Trouble> {
     let limits = &job.limits;
-    let lister = Lister::new(repository, &request.path, limits)?;
-    let tip_files = lister.documents(tip.id, None)?;
+    let documents = Documents::new(repository, &request.path, limits.files)?;
+    let tip_files = documents.of(tip.id, None)?;
     let since = request.since.as_deref().filter(|_| request.reference.is_branch());
     let past = history::since(repository, tip.id, since, limits.commits)?;
-    let (commits, skipped) = between(&lister, &past, limits.files.saturating_mul(2), origin)?;
+    let (commits, skipped) = between(&documents, &past, limits.files.saturating_mul(2), origin)?;
     Ok(Snapshot {
         reference: tip.reference.clone(),
         tip: tip.id.to_string(),
@@ -72,7 +72,7 @@ fn read(repository: &Repository, tip: &Tip, request: &Request, job: &Job, origin
         skipped,
         path_exists: tip_files.is_some(),
         tip_files: tip_files.unwrap_or_default(),
-        also: also(repository, &lister, request, origin)?,
+        also: also(repository, &documents, request, origin)?,
         signed: request.signed.map(|kind| signed(repository, tip, kind, limits)).transpose()?.flatten(),
     })
 }
@@ -97,14 +97,19 @@ fn signed(repository: &Repository, tip: &Tip, kind: Signed, limits: &Limits) -> 
 }
 
 /// The documents of the commits in between, oldest first, and how many commits were left out.
-fn between(lister: &Lister<'_>, past: &Past, mut room: usize, origin: Origin) -> Result<(Vec<Commit>, usize), Trouble> {
+fn between(
+    documents: &Documents<'_>,
+    past: &Past,
+    mut room: usize,
+    origin: Origin,
+) -> Result<(Vec<Commit>, usize), Trouble> {
     let mut skipped = past.skipped;
     if skipped > 0 {
         eprintln!("the {skipped} oldest commits are not read: there are too many since the last look");
     }
     let mut commits = Vec::new();
     for (index, step) in past.newest_first.iter().enumerate() {
-        let files = match changes(lister, step, origin) {
+        let files = match changes(documents, step, origin) {
             Ok(files) => files,
             Err(trouble) if unreadable(&trouble, origin) => {
                 eprintln!("commit {} is not read: {}", step.id, trouble.into_error());
@@ -127,9 +132,9 @@ fn between(lister: &Lister<'_>, past: &Past, mut room: usize, origin: Origin) ->
 }
 
 /// What a commit changed. Where its parent cannot be read, that is all it has: one bad commit hides no good one.
-fn changes(lister: &Lister<'_>, step: &Step, origin: Origin) -> Result<Vec<File>, Trouble> {
-    match lister.documents(step.id, step.parent) {
-        Err(Trouble::Clone(_)) if origin == Origin::Fresh => lister.documents(step.id, None),
+fn changes(documents: &Documents<'_>, step: &Step, origin: Origin) -> Result<Vec<File>, Trouble> {
+    match documents.of(step.id, step.parent) {
+        Err(Trouble::Clone(_)) if origin == Origin::Fresh => documents.of(step.id, None),
         outcome => outcome,
     }
     .map(Option::unwrap_or_default)
@@ -149,7 +154,7 @@ fn unreadable(trouble: &Trouble, origin: Origin) -> bool {
 /// absent, and only a clone that may be mended by making it anew is a reason to fail.
 fn also(
     repository: &Repository,
-    lister: &Lister<'_>,
+    documents: &Documents<'_>,
     request: &Request,
     origin: Origin,
 ) -> Result<Vec<Commit>, Trouble> {
@@ -159,7 +164,7 @@ fn also(
         if repository.find_commit(oid).is_err() {
             continue;
         }
-        match lister.document(oid, path) {
+        match documents.at(oid, path) {
             Ok(file) => files.entry(id).or_default().extend(file),
             Err(trouble @ (Trouble::Clone(_) | Trouble::Disk(_))) if origin == Origin::Kept => return Err(trouble),
             Err(trouble) => eprintln!("{path:?} in commit {id} is not read: {}", trouble.into_error()),

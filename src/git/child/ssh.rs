@@ -1,148 +1,228 @@
-//! SSH: which host keys are believed, and the key to log in with.
+//! SSH: a transport for libgit2 over a connection that the parent has made, which believes the host keys of the Secret alone.
 //!
-//! libgit2 asks the server for a host key of a type that stands in `~/.ssh/known_hosts` and refuses all that do not. So
-//! it gets such a file, in a home of its own, with what the Secret says of this very host. Nothing is ever added to it.
+//! Not libgit2's own, which resolves and connects by itself, and takes host keys from a file in the home folder.
 
-use std::fs;
+use std::io::{self, Read, Write};
+use std::time::Duration;
 
-use git2::{Cred, CredentialType, ErrorClass, ErrorCode, RemoteCallbacks};
-use ring::hmac;
-use ssh_key::PublicKey;
-use ssh_key::known_hosts::{Entry, HostPatterns, Marker};
+use git2::Remote;
+use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
+use percent_encoding::percent_decode_str;
+use ssh2::{Channel, DisconnectCode, ErrorCode, MethodType, Session};
 use url::Url;
 
-use super::resolve;
-use crate::git::access::{Access, Login};
-use crate::git::{GitError, Request};
-use crate::policy::Pattern;
+use super::known_hosts::{HostKey, keys_of};
+use super::settings::silence;
+use super::{http, parent};
+use crate::git::access::Secret;
+use crate::git::{GitError, Login, Request, one_line};
 
 /// Whom forges log in.
 const USER: &str = "git";
 
-/// Writes the host keys that are believed for the host of the URL.
-pub(super) fn believe(request: &Request) -> Result<(), GitError> {
-    let Login::Ssh { known_hosts, .. } = &request.access.login else { return Ok(()) };
-    let url = Url::parse(&request.url).map_err(|error| GitError::Url(error.to_string()))?;
-    resolve::not_link_local(&url)?;
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let name = match url.port() {
-        None | Some(22) => host.to_owned(),
-        Some(port) => format!("[{host}]:{port}"),
+/// What is repeated of what a server says.
+const SAID: u64 = 1024;
+
+/// libssh2's numbers of what is wrong with a private key, and of what a server says to one.
+const KEY_UNREADABLE: [i32; 2] = [-16, -48];
+const KEY_REFUSED: [i32; 2] = [-18, -19];
+const TIMED_OUT: [i32; 2] = [-9, -30];
+
+/// How one server is reached.
+#[derive(Clone)]
+pub(super) struct Ssh {
+    host: String,
+    port: u16,
+    user: String,
+    identity: Secret,
+    passphrase: Option<Secret>,
+    believed: Vec<HostKey>,
+    silence: Duration,
+}
+
+impl Ssh {
+    /// # Errors
+    /// [`GitError::Credentials`] if no host key is believed.
+    pub(super) fn new(request: &Request) -> Result<Self, GitError> {
+        let Login::Ssh { identity, passphrase, known_hosts } = &request.access.login else {
+            return Err(GitError::Credentials("an ssh:// repository needs a key and known_hosts".into()));
+        };
+        let url = Url::parse(&request.url).map_err(|error| GitError::Url(error.to_string()))?;
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let port = url.port().unwrap_or(22);
+        let user = percent_decode_str(url.username()).decode_utf8_lossy().into_owned();
+        Ok(Self {
+            believed: keys_of(known_hosts, &host, port)?,
+            host,
+            port,
+            user: if user.is_empty() { USER.to_owned() } else { user },
+            identity: identity.clone(),
+            passphrase: passphrase.clone(),
+            silence: silence(request.timeout),
+        })
+    }
+
+    /// For libgit2.
+    pub(super) fn transport(&self, remote: &Remote<'_>) -> Result<Transport, git2::Error> {
+        Transport::smart(remote, false, self.clone())
+    }
+
+    /// Logs in, and starts Git's program at the server.
+    fn open(&self, url: &str) -> Result<Channel, GitError> {
+        let stream = parent::connect(&self.host, self.port)?;
+        let mut session = Session::new().map_err(|error| explain(&error))?;
+        session.set_timeout(u32::try_from(self.silence.as_millis()).unwrap_or(u32::MAX));
+        let supported = session.supported_algs(MethodType::HostKey).map_err(|error| explain(&error))?;
+        let wanted = self.algorithms(&supported)?;
+        session.method_pref(MethodType::HostKey, &wanted).map_err(|error| explain(&error))?;
+        session.set_tcp_stream(stream);
+        session.handshake().map_err(|error| explain(&error))?;
+        let known = session.host_key().is_some_and(|(key, _)| self.believed.iter().any(|known| known.blob == key));
+        if !known {
+            drop(session.disconnect(Some(DisconnectCode::HostKeyNotVerifiable), "host key is not known", None));
+            return Err(stranger());
+        }
+        let passphrase = self.passphrase.as_ref().map(Secret::reveal);
+        session
+            .userauth_pubkey_memory(&self.user, None, self.identity.reveal(), passphrase)
+            .map_err(|error| refused(&error))?;
+        let mut channel = session.channel_session().map_err(|error| explain(&error))?;
+        channel.exec(&command(url)?).map_err(|error| explain(&error))?;
+        Ok(channel)
+    }
+
+    /// The kinds of host keys that are asked for: those of which one is believed.
+    fn algorithms(&self, supported: &[&str]) -> Result<String, GitError> {
+        let believed = |algorithm: &&&str| {
+            let kind = if algorithm.starts_with("rsa-sha2-") { "ssh-rsa" } else { **algorithm };
+            self.believed.iter().any(|key| key.kind == kind)
+        };
+        let wanted: Vec<&str> = supported.iter().filter(believed).copied().collect();
+        if wanted.is_empty() {
+            let kinds: Vec<&str> = self.believed.iter().map(|key| key.kind.as_str()).collect();
+            return Err(GitError::Credentials(format!(
+                "known_hosts of the Secret has only keys of {} that cannot be used ({}); accepted are: {}",
+                self.host,
+                one_line(&kinds.join(", ")),
+                supported.join(", ")
+            )));
+        }
+        Ok(wanted.join(","))
+    }
+}
+
+/// What is run at the server, quoted for its shell as Git does it.
+fn command(url: &str) -> Result<String, GitError> {
+    let url = Url::parse(url).map_err(|error| GitError::Url(error.to_string()))?;
+    let path = percent_decode_str(url.path()).decode_utf8_lossy().into_owned();
+    // /~user/… means a folder of that user
+    let path = if path.starts_with("/~") { &path[1..] } else { &path };
+    Ok(format!("git-upload-pack '{}'", path.replace('\'', "'\\''").replace('!', "'\\!'")))
+}
+
+fn stranger() -> GitError {
+    GitError::Failed(format!(
+        "{}: the server's host key is none of those in known_hosts of the Secret: ask its owner whether it was changed, \
+         and add the new one",
+        http::REACH
+    ))
+}
+
+fn refused(error: &ssh2::Error) -> GitError {
+    match error.code() {
+        ErrorCode::Session(code) if KEY_UNREADABLE.contains(&code) || error.message().contains("private key") => {
+            GitError::Credentials(format!(
+                "identity of the Secret cannot be used: {} (accepted are private keys as PEM or as ssh-keygen writes them; \
+             password is the passphrase of an encrypted one)",
+                one_line(error.message())
+            ))
+        }
+        ErrorCode::Session(code) if KEY_REFUSED.contains(&code) => {
+            GitError::Authentication("the server does not accept the key of the Secret (identity)".into())
+        }
+        _ => explain(error),
+    }
+}
+
+fn explain(error: &ssh2::Error) -> GitError {
+    let said = one_line(error.message());
+    let advice = match error.code() {
+        ErrorCode::Session(code) if TIMED_OUT.contains(&code) => {
+            "timed out (the server is too slow, or something on the way drops the connection)".into()
+        }
+        _ => said,
     };
-    let folder = format!("{}/.ssh", request.key);
-    let keys = keys_of(known_hosts, &name)?;
-    let lines: String = keys.iter().map(|key| format!("{name} {key}\n")).collect();
-    fs::create_dir_all(&folder)
-        .and_then(|()| fs::write(format!("{folder}/known_hosts"), lines))
-        .map_err(|error| GitError::Failed(format!("cannot write {folder} in the data directory: {error}")))
+    GitError::Failed(format!("{}: SSH: {advice}", http::REACH))
 }
 
-/// The keys of a host, each as type and base64.
-fn keys_of(known_hosts: &str, name: &str) -> Result<Vec<String>, GitError> {
-    let refuse = |what: String| GitError::Credentials(format!("known_hosts of the Secret {what}"));
-    let (mut keys, mut revoked) = (Vec::new(), Vec::new());
-    for (number, line) in known_hosts.lines().enumerate() {
-        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let entry: Entry = line.parse().map_err(|_| {
-            refuse(format!("cannot be read in line {}: accepted are lines as ssh-keyscan prints them", number + 1))
-        })?;
-        if !names(entry.host_patterns(), name) {
-            continue;
-        }
-        let key = PublicKey::from(entry.public_key().key_data().clone()).to_openssh();
-        let key = key.map_err(|error| refuse(format!("cannot be read in line {}: {error}", number + 1)))?;
-        match entry.marker() {
-            None => keys.push(key),
-            Some(Marker::Revoked) => revoked.push(key),
-            // libssh2 knows no certificates of hosts
-            Some(Marker::CertAuthority) => {}
+impl SmartSubtransport for Ssh {
+    fn action(&self, url: &str, action: Service) -> Result<Box<dyn SmartSubtransportStream>, git2::Error> {
+        let opened = match action {
+            Service::UploadPackLs | Service::UploadPack => self.open(url),
+            Service::ReceivePackLs | Service::ReceivePack => Err(GitError::Request("nothing is ever pushed".into())),
+        };
+        match opened {
+            Ok(channel) => Ok(Box::new(Conversation { channel, heard: false })),
+            Err(error) => {
+                http::failed(error);
+                Err(git2::Error::from_str("SSH"))
+            }
         }
     }
-    keys.retain(|key| !revoked.contains(key));
-    if keys.is_empty() {
-        return Err(refuse(format!(
-            "has no key of {name}; `ssh-keyscan` prints it, and compare it with what the server's owner says"
+
+    fn close(&self) -> Result<(), git2::Error> {
+        Ok(())
+    }
+}
+
+/// What is said to Git's program at the server.
+struct Conversation {
+    channel: Channel,
+    heard: bool,
+}
+
+impl Read for Conversation {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.channel.read(buffer).map_err(|error| self.broken(&error))?;
+        if count == 0 && !self.heard {
+            return Err(self.said_nothing());
+        }
+        self.heard = true;
+        Ok(count)
+    }
+}
+
+impl Conversation {
+    fn broken(&self, error: &io::Error) -> io::Error {
+        let slow = matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock);
+        let what = if slow { "timed out".into() } else { one_line(&error.to_string()).into_owned() };
+        http::failed(GitError::Failed(format!("{}: the connection broke off: {what}", http::REACH)));
+        io::Error::other("SSH")
+    }
+
+    /// A program that ends at once has said why on its standard error.
+    fn said_nothing(&mut self) -> io::Error {
+        let mut said = Vec::new();
+        drop(self.channel.stderr().take(SAID).read_to_end(&mut said));
+        let said = String::from_utf8_lossy(&said);
+        let said = match said.trim() {
+            "" => "nothing at all".into(),
+            said => format!("{:?}", one_line(said)),
+        };
+        http::failed(GitError::Failed(format!(
+            "{}: instead of a repository the server sends {said} (look at the path of the URL, and at what the key may read)",
+            http::REACH
         )));
-    }
-    Ok(keys)
-}
-
-/// Whether a line of known_hosts speaks of a host.
-fn names(patterns: &HostPatterns, name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    match patterns {
-        HostPatterns::HashedName { salt, hash } => {
-            let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, salt);
-            hmac::verify(&key, name.as_bytes(), hash).is_ok()
-        }
-        HostPatterns::Patterns(patterns) => {
-            let matches = |pattern: &str| Pattern::new(&pattern.to_ascii_lowercase()).matches(&name);
-            let not = patterns.iter().filter_map(|pattern| pattern.strip_prefix('!')).any(matches);
-            !not && patterns.iter().any(|pattern| matches(pattern))
-        }
+        io::Error::other("SSH")
     }
 }
 
-/// Logs in with the key, once: a server that does not want it is not asked again.
-pub(super) fn callbacks(access: &Access) -> RemoteCallbacks<'_> {
-    let refuse = |text: &str| Err(git2::Error::new(ErrorCode::Auth, ErrorClass::Callback, text));
-    let mut asked = false;
-    let mut callbacks = RemoteCallbacks::new();
-    callbacks.credentials(move |_, user, accepted| match &access.login {
-        Login::Ssh { .. } if accepted == CredentialType::USERNAME => Cred::username(USER),
-        Login::Ssh { identity, passphrase, .. } if !asked && accepted.is_ssh_memory() => {
-            asked = true;
-            let passphrase = passphrase.as_ref().map(crate::git::Secret::reveal);
-            Cred::ssh_key_from_memory(user.unwrap_or(USER), None, identity.reveal(), passphrase)
-        }
-        Login::Ssh { .. } => refuse("the server does not accept the key of the Secret (identity)"),
-        _ => refuse("the server asks for credentials, and none are configured"),
-    });
-    callbacks
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGjzT0bUWCzDpaFMUWAGyEE3RHl/JAjVGpu8oqzL5GPK";
-    const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEpStoJPj36KL5+LPCsGqWcDyDqOsLgAMrOVSDRNjjsb";
-
-    #[test]
-    fn the_lines_of_a_host_are_found_by_name_pattern_and_hash() {
-        // `ssh-keygen -H` of `git.example.com`
-        let hashed = "|1|c2FsdHNhbHRzYWx0c2FsdHNhbHQ=|zn3fCR02QxOQDrePkZhpCkS5BvU=";
-        for (names, is) in [
-            ("git.example.com", true),
-            ("GIT.example.com,10.0.0.1", true),
-            ("*.example.com", true),
-            ("*.example.com,!git.example.com", false),
-            ("[git.example.com]:2222", false),
-            ("example.com", false),
-            (hashed, true),
-        ] {
-            let found = keys_of(&format!("# a comment\n\n{names}\t{KEY} someone\n"), "git.example.com");
-            assert_eq!(found.is_ok_and(|keys| keys == [KEY]), is, "{names}");
-        }
-        assert!(keys_of(&format!("[git.example.com]:2222 {KEY}"), "[git.example.com]:2222").is_ok());
-        assert!(keys_of(&format!("git.example.com {KEY}"), "[git.example.com]:2222").is_err());
+impl Write for Conversation {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.channel.write(data).map_err(|error| self.broken(&error))
     }
 
-    #[test]
-    fn a_revoked_key_is_not_believed_and_an_authority_is_none() {
-        let text = format!("host {KEY}\nhost {OTHER}\n@revoked * {KEY}\n");
-        assert_eq!(keys_of(&text, "host").unwrap(), [OTHER]);
-        for text in [format!("host {KEY}\n@revoked host {KEY}"), format!("@cert-authority host {KEY}"), String::new()] {
-            assert!(keys_of(&text, "host").unwrap_err().permanent());
-        }
-    }
-
-    #[test]
-    fn a_line_that_cannot_be_read_is_refused_with_its_number() {
-        let error = keys_of(&format!("host {KEY}\n@revoked host ssh-ed25519 AAA"), "host").unwrap_err();
-        assert!(error.to_string().contains("line 2"), "{error}");
+    fn flush(&mut self) -> io::Result<()> {
+        self.channel.flush()
     }
 }
