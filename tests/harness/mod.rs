@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsString,
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -149,11 +150,11 @@ async fn a_dropped_cluster_leaves_no_process_and_no_folder() {
     assert!(!folder.exists());
 }
 
-/// Runs `child_that_starts_a_cluster` as a process of its own; returns the groups and the folder that it started.
+/// Runs `start_a_cluster_and_end` as a process of its own; returns the groups and the folder that it started.
 async fn child_in(folder: &Path, mode: &str) -> (std::process::Child, Vec<u32>, String) {
     let report = folder.join(mode);
     let child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "harness::child_that_starts_a_cluster", "--nocapture"])
+        .args(["--exact", "harness::nothing_is_left_when_a_test_panics_or_its_process_is_killed", "--nocapture"])
         .env(CHILD, &report)
         .env("MODE", mode)
         .stdin(Stdio::null())
@@ -170,10 +171,8 @@ async fn child_in(folder: &Path, mode: &str) -> (std::process::Child, Vec<u32>, 
     (child, groups, cluster)
 }
 
-/// Does nothing but for the tests below, which run it as a child.
-#[tokio::test]
-async fn child_that_starts_a_cluster() {
-    let Some(report) = env::var_os(CHILD) else { return };
+/// What the test below does as a child: starts a cluster, reports it to the file, and ends as `MODE` says.
+async fn start_a_cluster_and_end(report: OsString) {
     let cluster = Cluster::start().await;
     let log = cluster.folder().join("sleep.log");
     // a program that ignores what can be ignored, with a child of its own
@@ -200,6 +199,9 @@ async fn child_that_starts_a_cluster() {
 
 #[tokio::test]
 async fn nothing_is_left_when_a_test_panics_or_its_process_is_killed() {
+    if let Some(report) = env::var_os(CHILD) {
+        return start_a_cluster_and_end(report).await;
+    }
     let folder = tempfile::tempdir().unwrap();
     for mode in ["panic", "abort", "sigkill"] {
         let (mut child, groups, cluster) = child_in(folder.path(), mode).await;
