@@ -55,13 +55,9 @@ impl Site {
         let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
         symlink(root.trim(), site.path(&format!("rustup/toolchains/1.95.0-{host}"))).unwrap();
         site.program();
-        let example = folder();
-        let script = format!(
-            "git init -q --bare -b main server.git && git clone -q server.git clone && cp -r '{}'/. clone && cd clone && \
-             git add . && git commit -qm base && git push -q origin main && git switch -qc change",
-            example.display()
-        );
-        site.author(".", &script);
+        let script = "git init -q --bare -b main server.git && git clone -q server.git clone && cp -r \"$EXAMPLE\"/. clone && \
+                      cd clone && git add . && git commit -qm base && git push -q origin main && git switch -qc change";
+        site.author(".", script);
         site
     }
 
@@ -99,7 +95,12 @@ impl Site {
         let mut bash = Command::new("bash");
         bash.args(["-eo", "pipefail", "-c", script]).current_dir(self.path(folder)).envs(clean_env(1_800_000_000));
         bash.env("PATH", format!("{}:{}", own.display(), std::env::var("PATH").unwrap()));
-        let output = bash.env_remove("KUBECONFIG").env("HOME", self.path("home")).output().unwrap();
+        let output = bash
+            .env_remove("KUBECONFIG")
+            .env("HOME", self.path("home"))
+            .env("EXAMPLE", super::folder())
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
