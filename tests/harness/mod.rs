@@ -2,7 +2,6 @@
 
 use std::{
     env,
-    ffi::OsString,
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -150,7 +149,7 @@ async fn a_dropped_cluster_leaves_no_process_and_no_folder() {
     assert!(!folder.exists());
 }
 
-/// Runs `start_a_cluster_and_end` as a process of its own; returns the groups and the folder that it started.
+/// Runs this program as a process of its own, in which the test that does so becomes [`be_child`]; returns the groups and the folder that it started.
 async fn child_in(folder: &Path, mode: &str) -> (std::process::Child, Vec<u32>, String) {
     let report = folder.join(mode);
     let child = Command::new(env::current_exe().unwrap())
@@ -171,8 +170,8 @@ async fn child_in(folder: &Path, mode: &str) -> (std::process::Child, Vec<u32>, 
     (child, groups, cluster)
 }
 
-/// What the test below does as a child: starts a cluster, reports it to the file, and ends as `MODE` says.
-async fn start_a_cluster_and_end(report: OsString) {
+/// Starts a cluster, says so in `report`, and ends as `MODE` says, or not at all.
+async fn be_child(report: std::ffi::OsString) {
     let cluster = Cluster::start().await;
     let log = cluster.folder().join("sleep.log");
     // a program that ignores what can be ignored, with a child of its own
@@ -200,7 +199,7 @@ async fn start_a_cluster_and_end(report: OsString) {
 #[tokio::test]
 async fn nothing_is_left_when_a_test_panics_or_its_process_is_killed() {
     if let Some(report) = env::var_os(CHILD) {
-        return start_a_cluster_and_end(report).await;
+        return be_child(report).await;
     }
     let folder = tempfile::tempdir().unwrap();
     for mode in ["panic", "abort", "sigkill"] {
