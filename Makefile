@@ -1,9 +1,17 @@
 # The default lists the targets. Rust, Go, Git (with perl) and a C compiler are all they need.
 SHELL := /bin/bash
-TARGET := $(or $(CARGO_TARGET_DIR),target)
+# as the shell reads it: it may lie anywhere, whatever is in its name
+TARGET := "$${CARGO_TARGET_DIR:-target}"
+# where there is none, as in some containers: Go and the caches need one
+export HOME := $(or $(HOME),$(shell unset HOME; echo ~))
 # one set of features and one profile for the demo, the generator and the tests, so that nothing is built twice
 BUILD := cargo build --locked --bins --examples
 INTO ?= .
+# where OpenSSL cannot be built in the usual one
+ELSEWHERE := $(shell .ci/target)
+ifneq ($(ELSEWHERE),)
+export CARGO_TARGET_DIR := $(ELSEWHERE)
+endif
 CHART := charts/sekuire-policy-controller
 
 .PHONY: help demo test check generate manifests bench image sbom e2e

@@ -2,7 +2,7 @@
 //!
 //! 50 pushes to a `file://` repository whose interval is an hour, each followed by a hook over a connection of its own, as
 //! forges do it, to the real controller beside a real API server. A push is enforced when the `WorkspacePolicy` has its
-//! version and the API server refuses, by the webhook, an agent that only this version forbids.
+//! version and the API server refuses, by the webhook, an agent that only this version forbids. `BENCH_QUICK=1`: 10 pushes.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +10,8 @@
     reason = "what cannot be measured ends the benchmark"
 )]
 
+#[path = "../bounds.rs"]
+mod bounds;
 #[path = "../../tests/admission/client.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
 mod client;
@@ -17,6 +19,7 @@ mod client;
 mod cluster;
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -33,25 +36,27 @@ use client::Connection;
 use cluster::controller::NAMESPACE;
 use cluster::{Cluster, Controller, ControllerOptions, GitRepo, Signer};
 
-const PUSHES: usize = 50;
 /// Between pushes: the receiver asks for one look a second, and whoever pushes faster than that waits.
 const PAUSE: Duration = Duration::from_millis(1200);
 const PATIENCE: Duration = Duration::from_secs(30);
-const GOAL: Duration = Duration::from_secs(1);
+/// How long it may take until a push is enforced, in milliseconds, p99: docs/receiver.md and an alert promise less than a second.
+/// Measured: 52.
+const MOST: f64 = 1_000.0;
 const TOKEN: &str = "the token of the benchmark";
 
 #[tokio::main]
-async fn main() {
+async fn main() -> ExitCode {
     // `cargo test --benches` only wants to know that it builds
     if std::env::args().any(|argument| argument == "--test") {
-        return;
+        return ExitCode::SUCCESS;
     }
+    let pushes = bounds::times(50, 10);
     let cluster = Cluster::start().await;
     cluster.install_crds().await;
     let controller = ControllerOptions::new("bench").receiver().start(&cluster).await;
     let site = Site::new(&cluster, &controller).await;
     let mut taken = [const { Vec::new() }; 3];
-    for number in 0..=PUSHES {
+    for number in 0..=pushes {
         let times = site.push(number).await;
         // the first is for warming up
         if number > 0 {
@@ -59,7 +64,7 @@ async fn main() {
         }
         tokio::time::sleep(PAUSE).await;
     }
-    println!("{:<40}{:>9}{:>12}{:>12}", format!("{PUSHES} pushes with a hook"), "p50", "p99", "slowest");
+    println!("{:<40}{:>9}{:>12}{:>12}", format!("{pushes} pushes with a hook"), "p50", "p99", "slowest");
     for (what, taken) in
         ["git push", "hook, until it is answered", "push to enforced, both included"].iter().zip(&mut taken)
     {
@@ -67,7 +72,11 @@ async fn main() {
         let at = |percent: usize| taken[(taken.len() * percent).div_ceil(100) - 1].as_millis();
         println!("{what:<40}{:>6} ms{:>9} ms{:>9} ms", at(50), at(99), at(100));
     }
-    println!("goal: p99 under {GOAL:?}");
+    let all = &taken[2];
+    let slow = all[(all.len() * 99).div_ceil(100) - 1];
+    let mut bounds = bounds::Bounds::default();
+    bounds.at_most("ms from push to enforced, p99", slow.as_secs_f64() * 1e3, MOST);
+    bounds.end()
 }
 
 struct Site {

@@ -73,6 +73,8 @@ impl Gate {
             serde_json::from_str(&ended.out).unwrap_or_else(|e| panic!("{e}: {}{}", ended.out, ended.err));
         let findings = report["findings"].as_array().unwrap();
         assert_eq!(ended.code, i32::from(!findings.is_empty()), "{}", ended.err);
+        let uploaded = self.upload(&[&["--base", "HEAD"], arguments].concat());
+        assert_eq!(uploaded.len(), findings.len());
         findings
             .iter()
             .map(|finding| {
@@ -81,6 +83,32 @@ impl Gate {
                 (text("reason").unwrap(), text("file"), finding["line"].as_u64())
             })
             .collect()
+    }
+
+    /// The results that GitHub's code scanning takes, which takes all or nothing: each needs a rule, words, and a place in a file
+    /// (docs.github.com, "SARIF support for code scanning").
+    fn upload(&self, arguments: &[&str]) -> Vec<Value> {
+        let ended = self.run(&[arguments, &["--output", "sarif"]].concat());
+        let sarif: Value = serde_json::from_str(&ended.out).unwrap_or_else(|e| panic!("{e}: {}", ended.out));
+        let run = &sarif["runs"][0];
+        let results = run["results"].as_array().unwrap().clone();
+        for result in &results {
+            let rule = &run["tool"]["driver"]["rules"][usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap()];
+            assert_eq!(rule["id"], result["ruleId"], "{result}");
+            assert!(result["message"]["text"].as_str().is_some_and(|text| !text.is_empty()), "{result}");
+            let locations = result["locations"].as_array().unwrap();
+            assert!(!locations.is_empty(), "expected at least one location: {result}");
+            for location in locations.iter().map(|location| &location["physicalLocation"]) {
+                let uri = location["artifactLocation"]["uri"].as_str().unwrap();
+                let allowed = |c: char| c.is_ascii_graphic() && !"\"<>\\^`{|}".contains(c);
+                assert!(!uri.is_empty() && uri.chars().all(allowed), "{result}");
+                assert!(!uri.starts_with('/') && (!uri.contains(':') || uri.starts_with("file:///")), "{result}");
+                for member in ["startLine", "startColumn"] {
+                    assert!(location["region"][member].as_u64().unwrap() >= 1, "{result}");
+                }
+            }
+        }
+        results
     }
 
     /// The line of the first text like this.
@@ -425,6 +453,30 @@ fn every_form_of_output_names_the_reason_the_file_and_the_line() {
         junit.contains(&format!("<testcase name=\"{PAYMENTS}\">\n")) && junit.contains("type=\"HashMismatch\""),
         "{junit}"
     );
+}
+
+#[test]
+fn every_result_in_sarif_has_a_place_also_where_no_file_is_to_blame() {
+    // of the repository as a whole
+    let gate = Gate::new();
+    gate.0.git_in("repo", &["checkout", "--quiet", "--orphan", "other"]);
+    gate.write("README.md", "another beginning");
+    gate.commit();
+    let results = gate.upload(&["--base", "main", "--push"]);
+    assert_eq!(results[0]["ruleId"], "HistoryRewritten");
+    // of an agent that lies elsewhere, by a path that is no part of the repository
+    gate.0.git_in("repo", &["checkout", "--quiet", "main"]);
+    gate.0.write("agent.yaml", "apiVersion: sekuire.ai/v1alpha1\nkind: Agent\nmetadata: {name: b}\nspec: {model: 1}\n");
+    let elsewhere = gate.0.path("agent.yaml").display().to_string();
+    for agents in ["agent.yaml", &elsewhere] {
+        let results = gate.upload(&["--base", "main", "--agents", agents]);
+        assert_eq!(results[0]["ruleId"], "AgentMalformed");
+    }
+    // of a file with a name as no editor writes it
+    for name in ["a b#c?d%e:f.json", "a\nb\u{7f}\u{fc}.json"] {
+        gate.write(&format!("policies/{name}"), "{");
+    }
+    assert_eq!(gate.upload(&["--base", "main"]).len(), 2);
 }
 
 #[test]

@@ -40,21 +40,18 @@ impl Gitea {
         let folder = tempfile::Builder::new().prefix("sekuire-gitea-").tempdir().expect("make a temporary folder");
         guard::remove_at_end(folder.path());
         let (port, root) = (Port::reserve(), folder.path());
-        // it refuses to run as root, and nobody else may look into root's cache
-        command("cp", &["-r", &format!("{}/.", built.display()), &root.display().to_string()]).await.ok();
         std::fs::write(root.join("ca.crt"), authorities).expect("write the authorities");
-        let user = if getuid().is_root() { "nobody".to_owned() } else { command("id", &["-un"]).await.ok() };
-        std::fs::write(root.join("app.ini"), settings(root, user.trim(), port.number())).expect("write its settings");
-        if getuid().is_root() {
-            command("chown", &["-R", "nobody", &root.display().to_string()]).await.ok();
-        }
-        let [program, args @ ..] = &*invocation(root, &["web"]) else { unreachable!("it has a program") };
+        let user = command("id", &["-un"]).await.ok();
+        let settings = settings(root, built, user.trim(), port.number());
+        std::fs::write(root.join("app.ini"), settings).expect("write its settings");
+        let [program, args @ ..] = &*invocation(root, built, &["web"]) else { unreachable!("it has a program") };
         let process = Process::start(Path::new(program), args, &environment(root), &root.join("log"));
         let gitea = Gitea { port, _process: process, folder };
         gitea.ready().await;
         leaks::secret("password of the forge", PASSWORD);
         let user = ["admin", "user", "create", "--username", USER, "--password", PASSWORD, "--email", "p@example.com"];
-        let args = invocation(gitea.folder.path(), &[&user[..], &["--admin", "--must-change-password=false"]].concat());
+        let args =
+            invocation(gitea.folder.path(), built, &[&user[..], &["--admin", "--must-change-password=false"]].concat());
         let mut create = Command::new(&args[0]);
         create.args(&args[1..]).envs(environment(gitea.folder.path()));
         run(create, &[]).await.ok();
@@ -108,15 +105,12 @@ impl Gitea {
     }
 }
 
-/// The program with its arguments, as a user that it accepts.
-fn invocation(root: &Path, args: &[&str]) -> Vec<String> {
-    let setpriv = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"];
-    let own: &[&str] = if getuid().is_root() { &setpriv } else { &[] };
-    let (program, settings) = (root.join("gitea"), root.join("app.ini"));
-    let program = [program.to_string_lossy().into_owned()];
-    let settings = ["--config".to_owned(), settings.to_string_lossy().into_owned()];
-    let (own, args) = (own.iter().map(ToString::to_string), args.iter().map(ToString::to_string));
-    own.chain(program).chain(args).chain(settings).collect()
+/// The program with its arguments.
+fn invocation(root: &Path, built: &Path, args: &[&str]) -> Vec<String> {
+    let shown = |path: PathBuf| path.to_string_lossy().into_owned();
+    let settings = ["--config".to_owned(), shown(root.join("app.ini"))];
+    let args = args.iter().map(ToString::to_string);
+    std::iter::once(shown(built.join("gitea"))).chain(args).chain(settings).collect()
 }
 
 fn environment(root: &Path) -> Vec<(String, String)> {
@@ -132,19 +126,23 @@ fn environment(root: &Path) -> Vec<(String, String)> {
     .into()
 }
 
-fn settings(root: &Path, user: &str, port: u16) -> String {
-    let root = root.display();
+/// It runs as whoever runs the tests, also as root, as which it usually refuses to: another user could enter neither a checkout
+/// nor a temporary folder of root's. It listens on loopback alone, and has only what a test gives it.
+fn settings(root: &Path, built: &Path, user: &str, port: u16) -> String {
+    let (root, built) = (root.display(), built.display());
     format!(
-        "RUN_USER = {user}\n\
+        "I_AM_BEING_UNSAFE_RUNNING_AS_ROOT = {as_root}\n\
+         RUN_USER = {user}\n\
          WORK_PATH = {root}\n\
-         [server]\nSTATIC_ROOT_PATH = {root}/static\nHTTP_ADDR = 127.0.0.1\nHTTP_PORT = {port}\n\
+         [server]\nSTATIC_ROOT_PATH = {built}/static\nHTTP_ADDR = 127.0.0.1\nHTTP_PORT = {port}\n\
          ROOT_URL = http://127.0.0.1:{port}/\nOFFLINE_MODE = true\nDISABLE_SSH = true\n\
          [database]\nDB_TYPE = sqlite3\nPATH = {root}/gitea.db\n\
          [security]\nINSTALL_LOCK = true\nSECRET_KEY = of-the-tests\n\
          [webhook]\nALLOWED_HOST_LIST = 127.0.0.1\n\
          [service]\nDISABLE_REGISTRATION = true\n\
          [repository]\nROOT = {root}/repositories\nDEFAULT_BRANCH = main\n\
-         [log]\nMODE = console\nLEVEL = Info\n"
+         [log]\nMODE = console\nLEVEL = Info\n",
+        as_root = getuid().is_root(),
     )
 }
 

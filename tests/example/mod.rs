@@ -1,6 +1,8 @@
 //! `policies-example/` is what its README says.
 
 mod gates;
+mod pipeline;
+mod traps;
 
 use std::{
     fs,

@@ -96,19 +96,13 @@ fn sarif(report: &Report) -> Value {
     rules.sort_unstable();
     rules.dedup();
     let results = report.findings.iter().map(|finding| {
-        let mut result = json!({
+        json!({
             "ruleId": finding.reason,
             "ruleIndex": rules.iter().position(|rule| *rule == finding.reason),
             "level": finding.level.as_str(),
             "message": {"text": finding.message},
-        });
-        if let Some(file) = &finding.file {
-            let mut physical = json!({"artifactLocation": {"uri": uri(file), "uriBaseId": "%SRCROOT%"}});
-            physical["region"] =
-                json!({"startLine": finding.line.unwrap_or(1), "startColumn": finding.column.unwrap_or(1)});
-            result["locations"] = json!([{"physicalLocation": physical}]);
-        }
-        result
+            "locations": [{"physicalLocation": location(finding)}],
+        })
     });
     let results: Vec<Value> = results.collect();
     let describe = |rule: &&str| json!({"id": rule, "name": rule, "shortDescription": {"text": meaning(rule)}});
@@ -118,6 +112,26 @@ fn sarif(report: &Report) -> Value {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
         "runs": [{"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}],
+    })
+}
+
+/// What is shown for a finding about the repository as a whole, or about an agent of a cluster: GitHub refuses a whole upload
+/// for one result without a location, and takes one of a file that is not there.
+const WHOLE: &str = "repository.yaml";
+
+/// A physical location (SARIF 2.1.0, 3.29). Lines and columns begin at 1 there.
+fn location(finding: &Finding) -> Value {
+    let file = finding.file.as_deref().filter(|file| !file.is_empty()).unwrap_or(WHOLE);
+    let artifact = if file.starts_with('/') {
+        // outside of the checkout
+        json!({"uri": format!("file://{}", uri(file))})
+    } else {
+        json!({"uri": uri(file), "uriBaseId": "%SRCROOT%"})
+    };
+    let at_least_one = |number: Option<u32>| number.unwrap_or(1).max(1);
+    json!({
+        "artifactLocation": artifact,
+        "region": {"startLine": at_least_one(finding.line), "startColumn": at_least_one(finding.column)},
     })
 }
 
