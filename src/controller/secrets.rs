@@ -12,10 +12,20 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::watch::{Receiver, Sender};
 
+use super::hosts::HOSTS;
 use super::watch::watch_object;
 
 /// What a Secret holds.
 pub type Data = BTreeMap<String, ByteString>;
+
+/// What counts of a Secret.
+#[derive(Debug, Default, PartialEq)]
+pub struct Content {
+    /// What it holds.
+    pub data: Data,
+    /// For which hosts it is, as its annotation says; see [`super::hosts`].
+    pub hosts: Option<String>,
+}
 
 /// What is known of a Secret.
 #[derive(Clone, PartialEq)]
@@ -27,7 +37,7 @@ pub enum State {
     /// There is none.
     Absent,
     /// It holds this.
-    Present(Arc<Data>),
+    Present(Arc<Content>),
 }
 
 /// The Secrets of one namespace. Cheap to clone.
@@ -87,7 +97,10 @@ impl Secrets {
 /// Takes over what the watch says. Returns whether that is something new.
 fn take(state: &mut State, name: &str, event: Result<Option<Secret>, watcher::Error>) -> bool {
     let new = match event {
-        Ok(Some(secret)) => State::Present(Arc::new(secret.data.unwrap_or_default())),
+        Ok(Some(secret)) => {
+            let hosts = secret.metadata.annotations.unwrap_or_default().remove(HOSTS);
+            State::Present(Arc::new(Content { data: secret.data.unwrap_or_default(), hosts }))
+        }
         Ok(None) => State::Absent,
         Err(error) => {
             metrics().watch_failed("secrets");
