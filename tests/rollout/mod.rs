@@ -5,5 +5,5 @@ mod clock;
 mod labels;
 mod modes;
 mod owner;
-mod support;
+pub(crate) mod support;
 mod writers;
