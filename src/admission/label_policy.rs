@@ -1,8 +1,8 @@
 //! Whether others than the platform team can set the labels of namespaces: what `sekuire.ai/enforcement` may be obeyed for.
 //!
 //! The chart has a ValidatingAdmissionPolicy for that. Its spec is a file of the chart that is built in here: the controller
-//! compares what is in the cluster with it, field by field but for the groups, and obeys no label while anything differs, is
-//! missing, or is not known.
+//! compares what is in the cluster with it, field by field but for groups and rules, and obeys no label while anything differs,
+//! is missing, or is not known.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,8 +19,29 @@ use super::liveness::SILENCE;
 pub const SPEC: &str = include_str!("../../charts/sekuire-policy-controller/files/label-policy.yaml");
 /// The variable that holds who may set the labels.
 const GROUPS: &str = "groups";
+/// The variable that holds what others may set.
+const RULES: &str = "rules";
 /// Groups that everybody is in, or everything that runs: a policy that names one protects nothing.
 const EVERYBODY: [&str; 3] = ["system:authenticated", "system:unauthenticated", "system:serviceaccounts"];
+
+/// What some groups may set.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rule {
+    groups: Vec<String>,
+    workspaces: Vec<String>,
+    namespaces: Vec<String>,
+    enforcement: Vec<String>,
+}
+
+impl Rule {
+    /// For everybody, and more than a few values in a few namespaces.
+    fn is_open(&self) -> bool {
+        let everybody = self.groups.iter().any(|group| EVERYBODY.contains(&group.as_str()));
+        let everything = |patterns: &[String]| patterns.iter().any(|pattern| pattern == "*");
+        everybody && (everything(&self.workspaces) || everything(&self.namespaces) || !self.enforcement.is_empty())
+    }
+}
 
 /// The two objects that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,23 +188,44 @@ fn policy_fault(policy: Option<&ValidatingAdmissionPolicy>) -> Option<String> {
     (!differing.is_empty()).then(|| format!("is not what the chart installs: {} differs", differing.join(", ")))
 }
 
-/// The groups are the one thing that is configured.
+/// Groups and rules are what is configured.
 fn take_over_groups(
     expected: &mut ValidatingAdmissionPolicySpec,
     seen: &ValidatingAdmissionPolicySpec,
 ) -> Result<(), String> {
-    let groups = seen.variables.iter().flatten().find(|variable| variable.name == GROUPS);
-    let text = groups.map(|groups| groups.expression.as_str()).unwrap_or_default();
-    let names: BTreeSet<String> = serde_json::from_str(text)
-        .map_err(|_| format!("does not list its groups: the variable {GROUPS} is to be a list of names in quotes"))?;
+    let names: BTreeSet<String> = listed(seen, GROUPS)
+        .ok_or_else(|| format!("does not list its groups: the variable {GROUPS} is to be a list of names in quotes"))?;
     if let Some(everybody) = names.iter().find(|name| EVERYBODY.contains(&name.as_str())) {
         return Err(format!("lets everybody set them, as a member of {everybody}"));
     }
-    let own = expected.variables.iter_mut().flatten().find(|variable| variable.name == GROUPS);
-    if let Some(own) = own {
-        text.clone_into(&mut own.expression);
+    let rules: Vec<Rule> = listed(seen, RULES).ok_or_else(|| {
+        format!("does not list its rules: the variable {RULES} is to be a list of rules as the chart writes it")
+    })?;
+    if rules.iter().any(Rule::is_open) {
+        return Err(
+            "has a rule that lets everybody set them: one for a group that everybody is in is to name workspaces and \
+                    namespaces, and no enforcement"
+                .to_owned(),
+        );
+    }
+    for name in [GROUPS, RULES] {
+        let (text, own) = (variable(seen, name), expected.variables.iter_mut().flatten());
+        if let (Some(text), Some(own)) = (text, own.into_iter().find(|variable| variable.name == name)) {
+            text.clone_into(&mut own.expression);
+        }
     }
     Ok(())
+}
+
+/// The expression of a variable.
+fn variable<'a>(spec: &'a ValidatingAdmissionPolicySpec, name: &str) -> Option<&'a str> {
+    let found = spec.variables.iter().flatten().find(|variable| variable.name == name);
+    found.map(|variable| variable.expression.as_str())
+}
+
+/// A variable that is nothing but a list, as JSON has it.
+fn listed<T: serde::de::DeserializeOwned>(spec: &ValidatingAdmissionPolicySpec, name: &str) -> Option<T> {
+    serde_json::from_str(variable(spec, name)?).ok()
 }
 
 /// The fields in which they differ, by the names that users know.

@@ -75,6 +75,41 @@ fn groups_of_everybody_or_that_cannot_be_read_protect_nothing() {
 }
 
 #[test]
+fn rules_are_taken_as_the_chart_writes_them_unless_they_let_everybody_set_more_than_a_few_values() {
+    let with = |text: &str| policy(|object| object["spec"]["variables"][1]["expression"] = json!(text));
+    let rule = |groups: &str, workspace: &str, namespace: &str, modes: &str| {
+        format!(
+            r#"[{{"enforcement":[{modes}],"groups":["{groups}"],"namespaces":["{namespace}"],"workspaces":["{workspace}"]}}]"#
+        )
+    };
+    let labels = LabelPolicy::default();
+    labels.named(NAME);
+    labels.saw_binding(Some(&binding(|_| {})));
+    for rules in [
+        "[]".to_owned(),
+        rule("system:serviceaccounts:argocd", "*", "*", r#""warn","audit""#),
+        rule("system:authenticated", "ws_a", "team-a-*", ""),
+    ] {
+        labels.saw_policy(Some(&with(&rules)));
+        assert_eq!(labels.in_force(), Ok(()), "{rules}");
+    }
+    for everybody in EVERYBODY {
+        for rules in [
+            rule(everybody, "*", "team-a-*", ""),
+            rule(everybody, "ws_a", "*", ""),
+            rule(everybody, "ws_a", "team-a-*", r#""audit""#),
+        ] {
+            let said = said(Some(&with(&rules)), Some(&binding(|_| {})));
+            assert!(said.contains("has a rule that lets everybody set them"), "{rules}: {said}");
+        }
+    }
+    for rules in ["", "{}", "[[]]", r#"[{"groups":["a"]}]"#, r#"variables.groups.map(g, g)"#, "[1]", "null"] {
+        let said = said(Some(&with(rules)), Some(&binding(|_| {})));
+        assert!(said.contains("does not list its rules"), "{rules}: {said}");
+    }
+}
+
+#[test]
 fn a_policy_that_differs_in_anything_else_is_none() {
     assert!(changed("/spec/failurePolicy", json!("Ignore")).ends_with("failurePolicy differs"));
     let never = json!([{"name": "never", "expression": "false"}]);
@@ -88,7 +123,7 @@ fn a_policy_that_differs_in_anything_else_is_none() {
     assert!(
         changed("/spec/paramKind", json!({"apiVersion": "v1", "kind": "ConfigMap"})).ends_with("paramKind differs")
     );
-    let variables = policy(|object| object["spec"]["variables"][3]["expression"] = json!("[]"));
+    let variables = policy(|object| object["spec"]["variables"][4]["expression"] = json!("[]"));
     assert!(said(Some(&variables), Some(&binding(|_| {}))).ends_with("variables differs"));
     assert!(changed("/metadata/deletionTimestamp", json!("2026-06-01T12:00:00Z")).ends_with("is being deleted"));
     let bare = policy(|object| drop(object.as_object_mut().unwrap().remove("spec")));

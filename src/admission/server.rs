@@ -5,7 +5,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,6 +39,9 @@ pub trait Service: Send + Sync + 'static {
         draining: bool,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
+
+/// Connections that the kernel queues until they are accepted; as many as tokio's own listeners have.
+const BACKLOG: i32 = 1024;
 
 /// The bounds of a server.
 #[derive(Clone, Debug)]
@@ -112,10 +115,40 @@ pub enum ServeError {
 
 /// Binds the address that is given by `flag`.
 ///
+/// `[::]` is every address of either family, whatever the machine says of sockets that say nothing of it
+/// (`net.ipv6.bindv6only`); where there is no IPv6 it is every address of IPv4, and the log says so.
+///
 /// # Errors
 /// When it is taken, or not ours.
 pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, flag, source })
+    let failed = |source| ServeError::Listen { address, flag, source };
+    if address.ip() != Ipv6Addr::UNSPECIFIED {
+        return TcpListener::bind(address).await.map_err(failed);
+    }
+    match bind_both_families(address) {
+        Err(error) if lacks_ipv6(&error) => {
+            tracing::info!(%address, %error, "no IPv6 here: IPv4 alone is listened on");
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await.map_err(failed)
+        }
+        bound => bound.map_err(failed),
+    }
+}
+
+/// As [`TcpListener::bind`] does it, but for the one option that has to be set before.
+fn bind_both_families(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_only_v6(false)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// A kernel without IPv6 knows no such sockets, or has no such addresses.
+fn lacks_ipv6(error: &std::io::Error) -> bool {
+    let missing = [rustix::io::Errno::AFNOSUPPORT, rustix::io::Errno::ADDRNOTAVAIL];
+    missing.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Everything that the connections of one server share.

@@ -33,8 +33,9 @@ pub struct Controller {
     /// folder.
     #[arg(long, env = "POD_NAME")]
     identity: Option<String>,
-    /// Address to serve the admission webhook, /healthz and /readyz on, over HTTPS.
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9443")]
+    /// Address to serve the admission webhook, /healthz and /readyz on, over HTTPS. Here and below, [::] is every address,
+    /// of IPv4 too; where the machine has no IPv6, it is the same as 0.0.0.0.
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:9443")]
     webhook_listen: SocketAddr,
     /// Address to serve the read API on, over HTTPS with the webhook's certificate: the policy in force in a workspace,
     /// at /api/v1/workspaces/WORKSPACE/policy/active. Whoever reaches the address may read; a policy is no secret.

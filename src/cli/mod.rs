@@ -15,6 +15,7 @@ mod cluster;
 mod completion;
 pub mod controller;
 pub mod crds;
+mod data_folder;
 mod documents;
 mod files;
 mod key;

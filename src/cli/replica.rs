@@ -1,6 +1,5 @@
 //! One replica from start to end.
 
-use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use kube::Client;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::cluster;
+use super::{cluster, data_folder};
 use crate::admission::certificates::{Certificates, SETTLE};
 use crate::admission::registration::{self, Registration, Target};
 use crate::admission::routes::Bodies;
@@ -90,7 +89,7 @@ pub struct Config {
 /// # Errors
 /// What keeps it from starting; or a part of it ended that should not have.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let _lock = own(&config.data_dir)?;
+    data_folder::take(&config.data_dir)?;
     let client = answer::client(cluster::config(config.kubeconfig.as_ref(), None).await?)?;
     let identity = config.identity.clone().unwrap_or_else(|| default_identity(&config.data_dir));
     let shutdown = CancellationToken::new();
@@ -161,20 +160,6 @@ async fn tell_of_sandbox(git: Git) {
             system_calls,
             "Git processes are not wholly locked in: the kernel lacks Landlock or seccomp"
         );
-    }
-}
-
-/// The data folder belongs to one process: two would spoil each other's clones.
-fn own(data_dir: &Path) -> anyhow::Result<File> {
-    let shown = data_dir.display();
-    std::fs::create_dir_all(data_dir)
-        .with_context(|| format!("cannot create the data folder {shown}; see --data-dir"))?;
-    let path = data_dir.join("lock");
-    let file = File::create(&path).with_context(|| format!("cannot write {}; see --data-dir", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!("{shown} is used by another controller: give each its own --data-dir"),
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
 }
 

@@ -64,7 +64,7 @@ async fn signer(keys: Named, snapshot: &Snapshot, now: Timestamp) -> Result<Stri
 
 fn verify(keys: &Named, object: &SignedObject, reference: &str, now: Timestamp) -> Result<String, String> {
     let secret = format!("Secret {} ({})", keys.name, keys.field);
-    let members = keys.data.iter().map(|(name, value)| (name.as_str(), value.0.as_slice()));
+    let members = keys.content.data.iter().map(|(name, value)| (name.as_str(), value.0.as_slice()));
     let read = SignatureKeys::read(members).map_err(|fault| format!("{secret}: {fault}"))?;
     let what = match object.kind {
         Signed::Commit => format!("commit {}", object.id),

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::git::{Access, ClientCertificate, GitError, GitHubApp, Login, Proxy};
 
-use super::secrets::Data;
+use url::Url;
+
+use super::hosts::{self, HOSTS};
+use super::secrets::Content;
 
 /// GitHub's API, unless `githubAppBaseURL` names another.
 const GITHUB: &str = "https://api.github.com";
@@ -15,20 +18,27 @@ pub struct Named {
     pub field: &'static str,
     /// Namespace and name.
     pub name: String,
-    /// What it holds.
-    pub data: Arc<Data>,
+    /// What it holds, and for whom.
+    pub content: Arc<Content>,
 }
 
 /// The access that the Secrets of a repository give to its URL.
 ///
 /// # Errors
-/// [`GitError::Credentials`]: what is missing or wrong in which Secret, and what is accepted.
+/// [`GitError::Credentials`]: what is missing or wrong in which Secret, and what is accepted; or that the Secret is not for the
+/// server of this URL.
 pub fn access(url: &str, secret: Option<&Named>, proxy: Option<&Named>) -> Result<Access, GitError> {
+    // what is no URL is refused, in words, before anything is sent
+    let Ok(url) = Url::parse(url) else { return Ok(Access::default()) };
     let mut access = match secret {
         None => Access::default(),
-        Some(secret) if url.starts_with("ssh://") => Access { login: ssh(secret)?, ..Access::default() },
+        Some(secret) if url.scheme() == "ssh" => Access { login: ssh(secret)?, ..Access::default() },
         Some(secret) => https(secret)?,
     };
+    if let Some(secret) = secret {
+        secret.is_for(&url, &access)?;
+    }
+    // what it holds is sent to the address that it holds itself, wherever the repository is
     access.proxy = proxy.map(self::proxy).transpose()?;
     Ok(access)
 }
@@ -106,8 +116,32 @@ fn proxy(secret: &Named) -> Result<Proxy, GitError> {
 }
 
 impl Named {
+    /// Whether its credentials may be used at a server. A Secret says so itself: by its annotation, or, for SSH, by its
+    /// `known_hosts`, without which no server is talked to. One that holds nothing but authorities need not: they are no
+    /// secret.
+    fn is_for(&self, url: &Url, access: &Access) -> Result<(), GitError> {
+        let (server, entry) = (url.host_str().unwrap_or_default(), hosts::entry(url));
+        let how = || {
+            let (namespace, name) = self.name.split_once('/').unwrap_or_default();
+            format!(
+                "whoever keeps it says so by its annotation, a list: kubectl annotate --overwrite secret -n {namespace} {name} \
+                 {HOSTS}={entry}"
+            )
+        };
+        match &self.content.hosts {
+            Some(list) if hosts::names(list, url).map_err(|why| self.refused(&why))? => Ok(()),
+            Some(_) => {
+                Err(self
+                    .refused(&format!("is not for {entry}, by its annotation {HOSTS}, and was not used; {}", how())))
+            }
+            None if matches!(access.login, Login::Ssh { .. }) => Ok(()),
+            None if access.login == Login::None && access.client_certificate.is_none() => Ok(()),
+            None => Err(self.refused(&format!("does not say that it is for {server}, and was not used; {}", how()))),
+        }
+    }
+
     fn text(&self, key: &str) -> Result<Option<String>, GitError> {
-        let Some(value) = self.data.get(key) else { return Ok(None) };
+        let Some(value) = self.content.data.get(key) else { return Ok(None) };
         match String::from_utf8(value.0.clone()) {
             Ok(text) if !text.trim().is_empty() => Ok(Some(text)),
             Ok(_) => Err(self.refused(&format!("has an empty {key}"))),
@@ -139,6 +173,7 @@ impl Named {
 mod tests {
     use k8s_openapi::ByteString;
 
+    use super::super::secrets::Data;
     use super::*;
 
     fn data(keys: &[(&str, &str)]) -> Data {
@@ -146,7 +181,12 @@ mod tests {
     }
 
     fn of(url: &str, keys: &[(&str, &str)]) -> Result<Access, String> {
-        let secret = Named { field: "spec.secretRef", name: "system/s".into(), data: Arc::new(data(keys)) };
+        for_hosts(Some("example.com"), url, keys)
+    }
+
+    fn for_hosts(hosts: Option<&str>, url: &str, keys: &[(&str, &str)]) -> Result<Access, String> {
+        let content = Content { data: data(keys), hosts: hosts.map(str::to_owned) };
+        let secret = Named { field: "spec.secretRef", name: "system/s".into(), content: Arc::new(content) };
         access(url, Some(&secret), None).map_err(|error| {
             assert!(error.permanent() && error.reason() == "AuthenticationFailed", "{error}");
             error.to_string()
@@ -199,6 +239,49 @@ mod tests {
             let error = of(url, keys).unwrap_err();
             assert!(error.contains(says) && error.contains("Secret system/s (spec.secretRef)"), "{error}");
             assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    /// Each way to log in, over HTTPS.
+    const LOGINS: [&[(&str, &str)]; 4] = [
+        &[("username", "s3cret"), ("password", "s3cret")],
+        &[("bearerToken", "s3cret")],
+        &[("githubAppID", "1"), ("githubAppInstallationID", "2"), ("githubAppPrivateKey", "s3cret")],
+        &[("tls.crt", "s3cret"), ("tls.key", "s3cret")],
+    ];
+
+    #[test]
+    fn credentials_are_for_the_hosts_that_their_secret_names_and_a_refusal_says_what_to_write() {
+        for keys in LOGINS {
+            for (hosts, url, says) in [
+                (None, "https://example.com/a", "does not say that it is for example.com"),
+                (Some(""), "https://example.com/a", "is not for example.com"),
+                (Some("example.com"), "https://example.com:8443/a", "is not for example.com:8443"),
+                (Some("example.com"), "HTTPS://evil.example/a", "is not for evil.example"),
+                (Some("https://example.com"), "https://example.com/a", "accepted are hosts, such as git.example.com"),
+            ] {
+                let error = for_hosts(hosts, url, keys).unwrap_err();
+                assert!(error.contains(says) && error.contains("Secret system/s (spec.secretRef)"), "{error}");
+                assert!(!error.contains("s3cret"), "{error}");
+                if let Some((_, told)) =
+                    error.split_once("kubectl annotate --overwrite secret -n system s sekuire.ai/hosts=")
+                {
+                    for_hosts(Some(told), url, keys).unwrap();
+                }
+            }
+            for_hosts(Some("example.com"), "https://example.com/a", keys).unwrap();
+            for_hosts(Some("a.example, *.example.com"), "https://git.example.com/a", keys).unwrap();
+        }
+    }
+
+    #[test]
+    fn known_hosts_say_for_whom_an_ssh_key_is_and_authorities_are_for_everybody_unless_the_annotation_says_less() {
+        let ssh = [("identity", "i"), ("known_hosts", "h")];
+        let authorities = [("ca.crt", "ca")];
+        for (url, keys) in [("ssh://git@example.com/a", &ssh[..]), ("https://example.com/a", &authorities)] {
+            for_hosts(None, url, keys).unwrap();
+            for_hosts(Some("example.com"), url, keys).unwrap();
+            assert!(for_hosts(Some("other.example"), url, keys).unwrap_err().contains("is not for example.com"));
         }
     }
 }

@@ -88,7 +88,7 @@ async fn read(
     let name = format!("{namespace}/{name}");
     let refuse = |what: &str| Err(GitError::Authentication(format!("Secret {name} ({field}) {what}")));
     match state.borrow_and_update().clone() {
-        State::Present(data) => Ok(Some(Named { field, name, data })),
+        State::Present(content) => Ok(Some(Named { field, name, content })),
         State::Absent => refuse("does not exist; Secrets are read from the namespace of the controller"),
         State::Unreadable(why) => refuse(&format!("cannot be read: {why}")),
         State::Waiting => refuse("cannot be read: the API server does not answer"),

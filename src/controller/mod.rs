@@ -21,6 +21,7 @@ pub mod candidate;
 pub mod credentials;
 pub mod documents;
 pub mod events;
+pub mod hosts;
 pub mod installation;
 pub mod keys;
 pub mod lead;

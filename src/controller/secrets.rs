@@ -10,11 +10,21 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use tokio::sync::watch::{Receiver, Sender};
 
+use super::hosts::HOSTS;
 use super::watch::watch_object;
 use crate::api::Sent;
 
 /// What a Secret holds.
 pub type Data = BTreeMap<String, ByteString>;
+
+/// What counts of a Secret.
+#[derive(Debug, Default, PartialEq)]
+pub struct Content {
+    /// What it holds.
+    pub data: Data,
+    /// For which hosts it is, as its annotation says; see [`super::hosts`].
+    pub hosts: Option<String>,
+}
 
 /// What is known of a Secret.
 #[derive(Clone, PartialEq)]
@@ -26,7 +36,7 @@ pub enum State {
     /// There is none.
     Absent,
     /// It holds this.
-    Present(Arc<Data>),
+    Present(Arc<Content>),
 }
 
 /// The Secrets of one namespace. Cheap to clone.
@@ -85,7 +95,10 @@ impl Secrets {
 /// Takes over what the watch says. Returns whether that is something new.
 fn take(state: &mut State, event: Result<Option<Sent<Secret>>, kube::Error>) -> bool {
     let new = match event {
-        Ok(Some(Sent { object: Ok(secret), .. })) => State::Present(Arc::new(secret.data.unwrap_or_default())),
+        Ok(Some(Sent { object: Ok(secret), .. })) => {
+            let hosts = secret.metadata.annotations.unwrap_or_default().remove(HOSTS);
+            State::Present(Arc::new(Content { data: secret.data.unwrap_or_default(), hosts }))
+        }
         Ok(Some(Sent { object: Err(unreadable), .. })) => State::Unreadable(unreadable.why),
         Ok(None) => State::Absent,
         Err(error) => {

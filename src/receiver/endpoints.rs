@@ -130,9 +130,9 @@ impl Endpoint {
     /// Reason and message: what is missing or wrong in which Secret, and what to do. No value is repeated.
     pub fn token(&self) -> Result<Option<Vec<u8>>, (&'static str, String)> {
         let secret = format!("Secret {}/{} (spec.receiver.secretRef)", self.namespace, self.spec.secret_ref.name);
-        let data = match &*self.secret.borrow() {
+        let content = match &*self.secret.borrow() {
             State::Waiting => return Ok(None),
-            State::Present(data) => data.clone(),
+            State::Present(content) => content.clone(),
             State::Absent => {
                 let create = format!(
                     "kubectl -n {} create secret generic {} --from-literal={TOKEN}=\"$(openssl rand -hex 32)\"",
@@ -143,7 +143,7 @@ impl Endpoint {
             State::Unreadable(why) => return Err(("SecretMissing", format!("{secret} cannot be read: {why}"))),
         };
         let invalid = |what: &str| Err(("SecretInvalid", format!("{secret} {what}")));
-        match data.get(TOKEN) {
+        match content.data.get(TOKEN) {
             None => invalid("has no key token, which holds what the sender proves that it knows"),
             Some(token) if token.0.is_empty() => invalid("has an empty token"),
             // what editors and `echo` leave at the end, and nobody types into a forge's form

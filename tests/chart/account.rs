@@ -13,10 +13,10 @@ use crate::cluster::{Cluster, ClusterOptions, Controller, ControllerOptions, Use
 use crate::git::real::{Web, missing};
 use crate::resilience::support::{DENIED, Site, agent, dry_run, until};
 
-const ACCOUNT: &str = "system:serviceaccount:sekuire-system:sekuire-policy-controller";
+pub(super) const ACCOUNT: &str = "system:serviceaccount:sekuire-system:sekuire-policy-controller";
 
 /// Applies the chart.
-async fn install(cluster: &Cluster, program: &std::path::Path, values: &[&str]) {
+pub(super) async fn install(cluster: &Cluster, program: &std::path::Path, values: &[&str]) {
     let rendered = render(program, &[&["--skip-tests"], values].concat()).await.ok();
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     cluster.apply(&namespace.to_string()).await.ok();
@@ -154,7 +154,7 @@ async fn the_controller_does_all_its_work_as_its_account() {
         ("git-login", json!({"username": "robot", "password": "password-of-the-robot", "ca.crt": web.authority.pem()})),
         ("hook-token", json!({"token": "secret-token-of-the-forge"})),
     ] {
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE}, "stringData": data});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE, "annotations": {"sekuire.ai/hosts": format!("localhost:{}", web.port())}}, "stringData": data});
         site.cluster.apply(&secret.to_string()).await.ok();
     }
     let repository = json!({

@@ -11,7 +11,7 @@ use crate::cluster::skip::skip;
 use crate::cluster::{Cluster, ControllerOptions, User};
 use crate::resilience::support::until;
 
-const OTHERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chart/other-kinds.yaml");
+pub(super) const OTHERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chart/other-kinds.yaml");
 
 /// Makes a namespace with labels.
 async fn namespace(cluster: &Cluster, name: &str, labels: Value) {

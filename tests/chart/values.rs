@@ -55,6 +55,7 @@ fn every_value_is_tried_with_another_than_its_default() {
         "metrics.enabled",
         "labelPolicy.enabled",
         "writerPolicy.enabled",
+        "accountPolicy.enabled",
         "podDisruptionBudget.enabled",
         "networkPolicy.enabled",
         "rbac.aggregate",
@@ -101,7 +102,14 @@ fn senseless() -> Vec<(Value, &'static str)> {
         (json!({"tls": {"secretName": "own", "certManager": {"enabled": true}}}), "/tls/secretName"),
         (json!({"tls": {"certManager": {"issuerRef": {"name": "a"}}}}), "/tls/certManager/issuerRef"),
         (json!({"tls": {"certManager": {"duration": "90 days"}}}), "/tls/certManager/duration"),
+        (json!({"webhook": {"listenAddress": "127.0.0.1"}}), "/webhook/listenAddress"),
         (json!({"api": {"port": 70000}}), "/api/port"),
+        (json!({"api": {"listenAddress": "[::]"}}), "/api/listenAddress"),
+        (json!({"receiver": {"listenAddress": ""}}), "/receiver/listenAddress"),
+        (json!({"receiver": {"service": {"ipFamilyPolicy": "DualStack"}}}), "/receiver/service/ipFamilyPolicy"),
+        (json!({"service": {"ipFamilies": ["IPv4", "IPv4"]}}), "/service/ipFamilies"),
+        (json!({"service": {"ipFamilies": ["ipv6"]}}), "/service/ipFamilies/0"),
+        (json!({"metrics": {"listenAddress": "::1"}}), "/metrics/listenAddress"),
         (json!({"receiver": {"port": 9443}}), "/receiver/port"),
         (
             json!({"metrics": {"enabled": false, "prometheusRule": {"enabled": true}}}),
@@ -111,9 +119,18 @@ fn senseless() -> Vec<(Value, &'static str)> {
         (json!({"tracing": {"otlpEndpoint": "collector:4318"}}), "/tracing/otlpEndpoint"),
         (json!({"labelPolicy": {"groups": []}}), "/labelPolicy/groups"),
         (json!({"labelPolicy": {"groups": ["system:authenticated"]}}), "/labelPolicy/groups/0"),
-        (json!({"writerPolicy": {"groups": ["it's"]}}), "/writerPolicy/groups/0"),
+        (json!({"writerPolicy": {"groups": ["a\nb"]}}), "/writerPolicy/groups/0"),
+        (
+            json!({"labelPolicy": {"rules": [{"groups": ["system:authenticated"], "workspaces": ["*"], "namespaces": ["a"]}]}}),
+            "/labelPolicy/rules/0/workspaces/0",
+        ),
+        (
+            json!({"labelPolicy": {"rules": [{"groups": ["a"], "workspaces": ["a*b"], "namespaces": ["a"]}]}}),
+            "/labelPolicy/rules/0/workspaces/0",
+        ),
         (json!({"resources": {"limits": {"memory": "much"}}}), "/resources/limits/memory"),
         (json!({"dataSizeLimit": "0"}), "/dataSizeLimit"),
+        (json!({"dataSizeLimit": "1k"}), "/dataSizeLimit"),
         (json!({"podDisruptionBudget": {"maxUnavailable": 0}}), "/podDisruptionBudget/maxUnavailable"),
         (json!({"podSecurityContext": {"runAsUser": 0}}), "/podSecurityContext/runAsUser"),
         (json!({"securityContext": {"privileged": true}}), "/securityContext/privileged"),
@@ -135,6 +152,14 @@ fn senseless() -> Vec<(Value, &'static str)> {
 fn senseless_together() -> Vec<(Value, &'static str)> {
     vec![
         (json!({"receiver": {"enabled": true, "port": 8080}}), "metrics.port and receiver.port are both 8080"),
+        (
+            json!({"service": {"ipFamilies": ["IPv6", "IPv4"], "ipFamilyPolicy": "SingleStack"}}),
+            "service.ipFamilies has two families, which take PreferDualStack or RequireDualStack as service.ipFamilyPolicy",
+        ),
+        (
+            json!({"receiver": {"service": {"ipFamilies": ["IPv6", "IPv4"]}}}),
+            "receiver.service.ipFamilies has two families",
+        ),
         (json!({"test": {"namespace": "agents"}}), "test.namespace has nothing to try"),
         (
             json!({"tls": {"certManager": {"enabled": true, "duration": "24h", "renewBefore": "23h60m"}}}),
@@ -148,6 +173,35 @@ fn senseless_together() -> Vec<(Value, &'static str)> {
             "tls.certManager.renewBefore, 72h, is when the alert SekuireCertificateExpiresSoon is raised already",
         ),
         (json!({"test": {"namespace": "sekuire-system"}}), "test.namespace is the namespace of the release"),
+        (
+            json!({"tls": {"certManager": {"enabled": true, "duration": "59m", "renewBefore": "10m"}}}),
+            "tls.certManager.duration, 59m, and renewBefore, 10m: cert-manager takes an hour or more",
+        ),
+        (
+            json!({"podLabels": {"a": "b"}, "commonLabels": {"a": "b"}}),
+            "podLabels and commonLabels both have the label a",
+        ),
+        (
+            json!({"metrics": {"dashboard": {"labels": {"a": "b"}}}, "commonLabels": {"a": "b"}}),
+            "metrics.dashboard.labels and commonLabels both have the label a",
+        ),
+        (json!({"extraEnv": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}), "extraEnv has A twice"),
+        (
+            json!({"topologySpreadConstraints": [
+                {"maxSkew": 1, "topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule"},
+                {"maxSkew": 2, "topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule"},
+            ]}),
+            "topologySpreadConstraints has a with DoNotSchedule twice",
+        ),
+        (
+            json!({"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "1000M"}}}),
+            "resources.requests.memory, 1Gi, is more than resources.limits.memory, 1000M",
+        ),
+        (
+            json!({"resources": {"requests": {"cpu": "1500m"}, "limits": {"cpu": 1.2}}}),
+            "resources.requests.cpu, 1500m, is more than resources.limits.cpu, 1.2",
+        ),
+        (json!({"dataSizeLimit": "1M"}), "dataSizeLimit, 1M, has no room for one fetch: give 256Mi or more"),
     ]
 }
 
@@ -281,4 +335,26 @@ async fn the_notes_say_loudly_what_is_weak() {
     assert!(weak.contains("WARNING: there is one replica"), "{weak}");
     assert!(weak.contains("WARNING: labels of namespaces are not protected"), "{weak}");
     assert!(!weak.contains("secretNames is empty"), "{weak}");
+}
+
+#[tokio::test]
+async fn what_is_applied_first_is_as_the_page_on_installing_says() {
+    let helm_program = match find() {
+        Ok(program) => program,
+        Err(why) => skip!(why),
+    };
+    let all = objects(&render(&helm_program, &["--skip-tests"]).await.ok());
+    let order: Vec<&str> = all.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+    let first =
+        |kind: &str| order.iter().position(|found| *found == kind).unwrap_or_else(|| panic!("{kind} in {order:?}"));
+    let told = [
+        "CustomResourceDefinition",
+        "Service",
+        "Deployment",
+        "ValidatingWebhookConfiguration",
+        "ValidatingAdmissionPolicy",
+    ];
+    assert!(told.windows(2).all(|pair| first(pair[0]) < first(pair[1])), "{order:?}");
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/install.md")).unwrap();
+    assert!(page.contains("then the webhook configuration, and the\nadmission policies last"), "told");
 }

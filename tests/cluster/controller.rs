@@ -33,6 +33,7 @@ pub(crate) struct ControllerOptions {
     metrics: bool,
     strict: bool,
     program: Option<PathBuf>,
+    listen: &'static str,
     flags: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -51,6 +52,7 @@ impl ControllerOptions {
             metrics: false,
             strict: false,
             program: None,
+            listen: "127.0.0.1",
             flags,
             env,
         }
@@ -98,6 +100,12 @@ impl ControllerOptions {
         self
     }
 
+    /// Listens here, with brackets where it is IPv6, and not on 127.0.0.1 alone.
+    pub(crate) fn listen(mut self, host: &'static str) -> Self {
+        self.listen = host;
+        self
+    }
+
     /// More flags of `sekuire controller`.
     pub(crate) fn flags<const N: usize>(mut self, flags: [&str; N]) -> Self {
         self.flags.extend(flags.map(str::to_owned));
@@ -123,15 +131,18 @@ impl ControllerOptions {
         let folder = cluster.folder().join(format!("controller-{}", self.identity));
         fs::create_dir_all(&folder).expect("make the controller's folder");
         let port = Port::reserve();
+        let host = self.listen;
         let kubeconfig = self.kubeconfig.unwrap_or_else(|| cluster.kubeconfig(User::ADMIN));
         let mut args = vec![
             "controller".to_owned(),
             format!("--kubeconfig={}", kubeconfig.display()),
-            format!("--data-dir={}", folder.join("data").display()),
             format!("--namespace={}", self.namespace),
-            format!("--webhook-listen=127.0.0.1:{}", port.number()),
+            format!("--webhook-listen={host}:{}", port.number()),
             format!("--identity={}", self.identity),
         ];
+        if !self.flags.iter().any(|flag| flag.starts_with("--data-dir")) {
+            args.push(format!("--data-dir={}", folder.join("data").display()));
+        }
         // behind a Service nobody reaches it here, as there are no nodes
         if !self.flags.iter().any(|flag| flag.starts_with("--webhook-service")) {
             args.push(format!("--webhook-url=https://127.0.0.1:{}", port.number()));
@@ -143,11 +154,11 @@ impl ControllerOptions {
             args.push("--shutdown-delay=0".to_owned()); // no endpoints drain here
         }
         let api = self.api.then(Port::reserve);
-        args.extend(api.iter().map(|port| format!("--api-listen=127.0.0.1:{}", port.number())));
+        args.extend(api.iter().map(|port| format!("--api-listen={host}:{}", port.number())));
         let receiver = self.receiver.then(Port::reserve);
-        args.extend(receiver.iter().map(|port| format!("--receiver-listen=127.0.0.1:{}", port.number())));
+        args.extend(receiver.iter().map(|port| format!("--receiver-listen={host}:{}", port.number())));
         let metrics = self.metrics.then(Port::reserve);
-        args.extend(metrics.iter().map(|port| format!("--metrics-listen=127.0.0.1:{}", port.number())));
+        args.extend(metrics.iter().map(|port| format!("--metrics-listen={host}:{}", port.number())));
         args.extend(self.flags);
         let chosen =
             args.iter().any(|arg| arg.starts_with("--log=")) || self.env.iter().any(|(name, _)| name == "SEKUIRE_LOG");

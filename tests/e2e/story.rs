@@ -105,7 +105,8 @@ async fn git_server(site: &Site) -> String {
         "stringData": {"tls.crt": certificate, "tls.key": key, "users": format!("{user}:{{PLAIN}}{password}\n")},
     });
     let login = json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "policies-git", "namespace": SYSTEM},
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "policies-git", "namespace": SYSTEM, "annotations": {"sekuire.ai/hosts": address}},
         "stringData": {"username": user, "password": password, "ca.crt": authority},
     });
     let pod = json!({

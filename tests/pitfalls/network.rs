@@ -13,7 +13,7 @@ use crate::cluster::skip::skip;
 use crate::cluster::{Controller, ControllerOptions};
 use crate::git::real::{Ssh, Tinyproxy, Web, missing};
 use crate::git::server::{Manner, Server};
-use crate::reconcile::access::{Loud, forms, found, root, secret};
+use crate::reconcile::access::{Loud, forms, found, root, secret, secret_for};
 use crate::reconcile::read_api::authorities;
 use crate::reconcile::receiver::{PUSH, send};
 use crate::reconcile::tenant::{FLOOD, Tenant, eventually};
@@ -184,7 +184,9 @@ async fn credential_leaks_no_secret_shows_in_the_log_at_trace_level_in_an_event_
         ("wrong", vec![("username", "robot"), ("password", "pa55word-that-is-wrong"), ("ca.crt", &authority)]),
         ("broken", vec![("username", "robot"), ("password", "pa55word-with-line-break\n")]),
     ] {
-        loud.cluster.apply(&secret(name, &keys).to_string()).await.ok();
+        // a known_hosts file says for whom it is
+        let made = if name == "ssh" { secret(name, &keys) } else { secret_for(web.port(), name, &keys) };
+        loud.cluster.apply(&made.to_string()).await.ok();
     }
     let https =
         |at: &str, secret: &str| json!({"url": web.url(&format!("{at}/origin.git")), "secretRef": {"name": secret}});

@@ -1,9 +1,12 @@
 //! Private repositories: their Secrets, and where those may not be seen.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::api::DeleteParams;
 use sekuire_policy::api::PolicyRepositoryStatus;
@@ -23,6 +26,13 @@ pub(crate) fn secret(name: &str, keys: &[(&str, &str)]) -> Value {
         "apiVersion": "v1", "kind": "Secret",
         "metadata": {"name": name, "namespace": NAMESPACE}, "stringData": data,
     })
+}
+
+/// The same for the server on this machine at a port, by both of its names.
+pub(crate) fn secret_for(port: u16, name: &str, keys: &[(&str, &str)]) -> Value {
+    let mut secret = secret(name, keys);
+    secret["metadata"]["annotations"] = json!({"sekuire.ai/hosts": format!("localhost:{port}, 127.0.0.1:{port}")});
+    secret
 }
 
 /// The folder that a web server serves the repository `origin.git` of.
@@ -53,7 +63,7 @@ async fn a_rotated_secret_is_used_at_once_and_until_then_what_is_enforced_stays(
     let store = async |keys: &[(&str, &str)]| {
         let secrets: Api<Secret> = Api::namespaced(team.client.clone(), NAMESPACE);
         drop(secrets.delete(&team.name, &DeleteParams::default()).await);
-        team.apply(&secret(&team.name, keys)).await;
+        team.apply(&secret_for(web.port(), &team.name, keys)).await;
     };
     store(&[("username", "robot"), ("ca.crt", &authority)]).await;
     let status = team.repository("Stalled", |s| s.conditions.iter().any(|c| c.type_ == "Stalled")).await;
@@ -76,10 +86,90 @@ async fn a_rotated_secret_is_used_at_once_and_until_then_what_is_enforced_stays(
     team.refuses(&namespace, "shell_exec", "tool.blocked").await;
     team.admits(&namespace, "calculator").await;
 
-    team.apply(&secret(&team.name, &[("password", "second-password"), ("username", "robot"), ("ca.crt", &authority)]))
-        .await;
+    let rotated = [("password", "second-password"), ("username", "robot"), ("ca.crt", &authority)];
+    team.apply(&secret_for(web.port(), &team.name, &rotated)).await;
     team.enforced("a", "2").await;
     team.refuses(&namespace, "calculator", "tool.blocked").await;
+}
+
+/// A server that takes connections and notes that it was asked; it speaks no TLS, so any byte of a client would be a surprise.
+async fn trap() -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, asked) = (listener.local_addr().unwrap().port(), Arc::<AtomicUsize>::default());
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    (port, asked)
+}
+
+#[tokio::test]
+async fn whoever_writes_a_repository_cannot_have_the_credentials_of_a_secret_sent_to_another_server() {
+    if let Some(why) = missing() {
+        skip!(why);
+    }
+    let team = Tenant::new().await;
+    let (theirs, asked) = trap().await;
+    let web = Web::start(&root(&team.repo), "token-of-the-robot", theirs);
+    web.accept("robot", "password-of-the-robot");
+    team.commit(&[("a.json", &team.active("a", "1", "shell_exec"))]).await;
+    let (authority, client) = (web.authority.pem(), web.authority.client());
+    let key = client.key.reveal();
+    for (way, keys) in [
+        ("basic", &[("username", "robot"), ("password", "password-of-the-robot"), ("ca.crt", &*authority)][..]),
+        ("bearer", &[("bearerToken", "token-of-the-robot"), ("ca.crt", &*authority)]),
+        ("client", &[("tls.crt", &*client.chain), ("tls.key", key), ("ca.crt", &*authority)]),
+    ] {
+        let name = format!("{}-{way}", team.name);
+        let asked = || (asked.load(Ordering::SeqCst), web.requests().len());
+        let at = |url: String| json!({"url": url, "interval": "1h", "secretRef": {"name": name}});
+        // as it was written before there was such an annotation
+        team.apply(&secret(&name, keys)).await;
+        let before = asked();
+        team.watch_repository(at(web.url(&format!("{way}/origin.git")))).await;
+        let (reason, message) = judged(&team).await;
+        let list = format!("sekuire.ai/hosts=localhost:{}", web.port());
+        let told = format!("kubectl annotate --overwrite secret -n {NAMESPACE} {name} {list}");
+        assert!(reason == "AuthenticationFailed" && message.ends_with(&told), "{message}");
+        assert!(message.contains("does not say that it is for localhost"), "{message}");
+        assert_eq!(asked(), before, "not even the right server is asked");
+        // what the message says, and nothing else
+        team.cluster.kubectl(["annotate", "--overwrite", "secret", "-n", NAMESPACE, &name, &list]).await.ok();
+        let ready = |c: &Condition| c.type_ == "Ready" && c.status == "True";
+        team.repository("Ready", |status| status.conditions.iter().any(ready)).await;
+
+        let before = asked();
+        for url in [
+            format!("https://localhost:{theirs}/{way}/origin.git"),
+            format!("https://127.0.0.1:{}/{way}/origin.git", web.port()),
+            format!("https://127.0.0.1:{theirs}/localhost:{}/origin.git", web.port()),
+            format!("ssh://localhost@127.0.0.1:{theirs}/localhost:{}/origin.git", web.port()),
+        ] {
+            team.watch_repository(at(url.clone())).await;
+            let (reason, message) = judged(&team).await;
+            assert_eq!(reason, "AuthenticationFailed", "{url}: {message}");
+            let wanted =
+                ["by its annotation sekuire.ai/hosts, and was not used", "an ssh:// repository takes identity"];
+            assert!(message.contains(wanted[usize::from(url.starts_with("ssh"))]), "{url}: {message}");
+            assert_eq!(asked(), before, "{url}");
+        }
+        // the right server says to go to the other one
+        team.watch_repository(at(web.url("elsewhere/origin.git"))).await;
+        assert_eq!(judged(&team).await.0, "GitOperationFailed");
+        assert_eq!(asked().0, 0, "{way}: no redirect is followed to it");
+    }
+    team.enforced("a", "1").await;
+}
+
+/// `Ready` of the repository as it is now: reason and message.
+async fn judged(team: &Tenant) -> (String, String) {
+    let generation = team.repositories().get(&team.name).await.unwrap().metadata.generation;
+    let judged = |c: &Condition| c.type_ == "Ready" && c.status != "Unknown" && c.observed_generation == generation;
+    let status = team.repository("judged", |status| status.conditions.iter().any(judged)).await;
+    let ready = status.conditions.iter().find(|condition| judged(condition)).unwrap();
+    (ready.reason.clone(), ready.message.clone())
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! where it was, once and for all.
 
 mod backup;
+mod folder;
 mod installations;
 mod kills;
 mod leaders;

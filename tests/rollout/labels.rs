@@ -3,7 +3,7 @@
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::support::{LABELS, OTHERS, PLATFORM, allow_everything, ask, client_as, protect_labels};
+use super::support::{LABELS, OTHERS, PLATFORM, allow_everything, ask, client_as, protect_labels, protect_labels_but};
 use crate::cluster::{Cluster, programs::has_controller_manager, skip::skip};
 use crate::resilience::support::until;
 
@@ -161,5 +161,131 @@ async fn what_concerns_no_label_of_ours_is_free_and_such_a_namespace_can_be_dele
     for name in ["plain", &bound] {
         ask(&other, "DELETE", &format!("/api/v1/namespaces/{name}"), &json!({})).await.unwrap();
         cluster.kubectl(["wait", "--for=delete", "--timeout=50s", &format!("namespace/{name}")]).await.ok();
+    }
+}
+
+/// Who may set what, in the tests below.
+fn rules() -> Value {
+    json!([
+        {"groups": ["gitops"], "workspaces": ["ws_a", "ws_b_*"], "namespaces": ["team-a-*", "exact"], "enforcement": []},
+        {"groups": ["gitops", "on-call"], "workspaces": [], "namespaces": ["team-*"], "enforcement": ["warn"]},
+        {"groups": ["tenants"], "workspaces": ["ws_a"], "namespaces": ["team-a-*"], "enforcement": []},
+    ])
+}
+
+/// By group and namespace: from which labels to which, and whether that is allowed. `-` is no label.
+const MOVES: [(&str, &str, [&str; 2], [&str; 2], bool); 25] = [
+    ("gitops", "team-a-1", ["-", "ws_a"], ["-", "-"], true),
+    ("gitops", "exact", ["-", "ws_a"], ["-", "-"], true),
+    ("gitops", "team-a-2", ["-", "ws_b_1"], ["-", "-"], true),
+    ("gitops", "team-a-3", ["ws_a", "ws_b_1"], ["-", "-"], true),
+    ("gitops", "team-a-4", ["ws_a", "-"], ["-", "-"], true),
+    ("gitops", "team-a-5", ["-", "-"], ["-", "warn"], true),
+    ("gitops", "team-b-1", ["-", "-"], ["warn", "-"], true),
+    ("gitops", "team-a-6", ["-", "ws_a"], ["-", "warn"], true),
+    ("on-call", "team-b-2", ["ws_x", "ws_x"], ["-", "warn"], true),
+    ("tenants", "team-a-7", ["-", "ws_a"], ["-", "-"], true),
+    ("gitops", "team-a-8", ["-", "ws_c"], ["-", "-"], false),
+    ("gitops", "team-a-9", ["-", "ws_a1"], ["-", "-"], false),
+    ("gitops", "team-a-10", ["-", "ws_"], ["-", "-"], false),
+    ("gitops", "team-a-11", ["ws_x", "ws_a"], ["-", "-"], false),
+    ("gitops", "team-a-12", ["ws_x", "-"], ["-", "-"], false),
+    ("gitops", "team-b-3", ["-", "ws_a"], ["-", "-"], false),
+    ("gitops", "exact-1", ["-", "ws_a"], ["-", "-"], false),
+    ("gitops", "team-a", ["-", "ws_a"], ["-", "-"], false),
+    ("gitops", "team-a-13", ["-", "-"], ["-", "audit"], false),
+    ("gitops", "team-a-14", ["-", "-"], ["audit", "-"], false),
+    ("gitops", "team-a-15", ["-", "ws_a"], ["-", "audit"], false),
+    ("on-call", "team-a-16", ["-", "ws_a"], ["-", "warn"], false),
+    ("tenants", "team-a-17", ["-", "-"], ["-", "warn"], false),
+    ("tenants", "team-a-18", ["-", "ws_b_1"], ["-", "-"], false),
+    ("nobody", "team-a-19", ["-", "ws_a"], ["-", "-"], false),
+];
+
+fn labelled(workspace: &str, mode: &str) -> Value {
+    let mut labels = json!({});
+    for (key, value) in [(WORKSPACE, workspace), ("sekuire.ai/enforcement", mode)] {
+        if value != "-" {
+            labels[key] = json!(value);
+        }
+    }
+    labels
+}
+
+#[tokio::test]
+async fn a_rule_lets_its_groups_give_and_take_these_values_in_these_namespaces_and_nothing_else() {
+    let cluster = Cluster::start().await;
+    allow_everything(&cluster).await;
+    protect_labels_but(&cluster, &rules()).await;
+    let platform = client_as(&cluster, "pia", &[PLATFORM]).await;
+    let nobody = client_as(&cluster, "otto", &[OTHERS]).await;
+    let namespace = |name: &str, labels: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+    until("the policy is in force", async || {
+        let probe = namespace("probe", labelled("ws_a", "-"));
+        ask(&nobody, "POST", "/api/v1/namespaces?dryRun=All", &probe).await.map_or(Ok(()), |_| Err("not yet"))
+    })
+    .await;
+    for (group, name, workspaces, modes, allowed) in MOVES {
+        let client = client_as(&cluster, "gita", &[OTHERS, group]).await;
+        let case = format!("{group} {name} {workspaces:?} {modes:?}");
+        let judge = |said: Result<Value, String>, how: &str| match said {
+            Ok(_) => assert!(allowed, "{case}: {how} was allowed"),
+            Err(why) => assert!(
+                !allowed && why.contains("as a rule of the chart's labelPolicy.rules allows it"),
+                "{case}: {how}: {why}"
+            ),
+        };
+        let before = namespace(name, labelled(workspaces[0], modes[0]));
+        let after = namespace(name, labelled(workspaces[1], modes[1]));
+        if workspaces[0] == "-" && modes[0] == "-" {
+            judge(ask(&client, "POST", "/api/v1/namespaces?dryRun=All", &after).await, "creating");
+        }
+        ask(&platform, "POST", "/api/v1/namespaces", &before).await.unwrap();
+        let path = format!("/api/v1/namespaces/{name}");
+        judge(ask(&client, "PUT", &format!("{path}?dryRun=All"), &after).await, "putting");
+        let other = json!({"metadata": {"labels": {"sekuire.ai/other": "x"}}});
+        let said =
+            ask(&client, "merge", &format!("{path}?dryRun=All"), &other).await.expect_err("no rule is for others");
+        assert!(said.contains("this would change sekuire.ai/other"), "{said}");
+        let mut patch = json!({"metadata": {"labels": {WORKSPACE: null, "sekuire.ai/enforcement": null}}});
+        for (key, value) in after["metadata"]["labels"].as_object().unwrap() {
+            patch["metadata"]["labels"][key] = value.clone();
+        }
+        judge(ask(&client, "merge", &path, &patch).await, "patching");
+        let expected = if allowed { &after } else { &before };
+        assert_eq!(label(&platform, name).await, expected["metadata"]["labels"], "{case}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_mutation_adds_to_a_namespace_of_a_tenant_passes_if_a_rule_allows_the_value() {
+    let cluster = Cluster::start().await;
+    allow_everything(&cluster).await;
+    protect_labels_but(&cluster, &rules()).await;
+    // as Capsule and Kyverno do it, by the API server's own means
+    let mutation = json!({
+        "failurePolicy": "Fail", "reinvocationPolicy": "Never",
+        "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["namespaces"]}]},
+        "matchConditions": [{"name": "tenants", "expression": "'tenants' in request.userInfo.groups"}],
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression":
+            "Object{metadata: Object.metadata{labels: {'sekuire.ai/workspace': object.metadata.?annotations['tenant'].orValue('ws_a')}}}"}}],
+    });
+    let of = |kind: &str, spec: Value| json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": "tenants"}, "spec": spec});
+    cluster.apply(&of("MutatingAdmissionPolicy", mutation).to_string()).await.ok();
+    cluster.apply(&of("MutatingAdmissionPolicyBinding", json!({"policyName": "tenants"})).to_string()).await.ok();
+    let tenant = client_as(&cluster, "tina", &[OTHERS, "tenants"]).await;
+    let make = async |name: &str, workspace: &str| {
+        let metadata = json!({"name": name, "annotations": {"tenant": workspace}});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+        ask(&tenant, "POST", "/api/v1/namespaces?dryRun=All", &namespace).await
+    };
+    until("both policies are in force", async || {
+        make("team-a-1", "ws_x").await.map_or(Ok(()), |made| Err(made.to_string()))
+    })
+    .await;
+    assert_eq!(make("team-a-1", "ws_a").await.unwrap()["metadata"]["labels"][WORKSPACE], "ws_a");
+    for (name, workspace) in [("team-a-1", "ws_b_1"), ("team-b-1", "ws_a")] {
+        let why = make(name, workspace).await.expect_err(name);
+        assert!(why.contains("this would change sekuire.ai/workspace"), "{why}");
     }
 }

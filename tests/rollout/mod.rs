@@ -6,5 +6,5 @@ mod labels;
 mod modes;
 mod owner;
 mod silent;
-mod support;
+pub(crate) mod support;
 mod writers;

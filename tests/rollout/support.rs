@@ -42,7 +42,16 @@ fn binding(name: &str) -> Value {
 
 /// Applies the policy that protects labels, and its binding.
 pub(super) async fn protect_labels(cluster: &Cluster) {
-    cluster.apply(&kind("ValidatingAdmissionPolicy", LABELS, &spec("label-policy.yaml")).to_string()).await.ok();
+    protect_labels_but(cluster, &json!([])).await;
+}
+
+/// The same with rules for others, as the chart writes them.
+pub(super) async fn protect_labels_but(cluster: &Cluster, rules: &Value) {
+    let mut spec = spec("label-policy.yaml");
+    let place = &mut spec["variables"][1];
+    assert_eq!(*place, json!({"name": "rules", "expression": "[]"}), "the place of the rules");
+    place["expression"] = json!(rules.to_string());
+    cluster.apply(&kind("ValidatingAdmissionPolicy", LABELS, &spec).to_string()).await.ok();
     cluster.apply(&binding(LABELS).to_string()).await.ok();
 }
 
@@ -70,7 +79,7 @@ pub(super) async fn allow_everything(cluster: &Cluster) {
 }
 
 /// A client of a user in a group.
-pub(super) async fn client_as(cluster: &Cluster, user: &str, groups: &[&str]) -> Client {
+pub(crate) async fn client_as(cluster: &Cluster, user: &str, groups: &[&str]) -> Client {
     let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig(User::ADMIN)).unwrap();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
     config.auth_info.impersonate = Some(user.to_owned());
@@ -79,7 +88,7 @@ pub(super) async fn client_as(cluster: &Cluster, user: &str, groups: &[&str]) ->
 }
 
 /// One request: what came back, or the words of the refusal.
-pub(super) async fn ask(client: &Client, way: &str, path: &str, body: &Value) -> Result<Value, String> {
+pub(crate) async fn ask(client: &Client, way: &str, path: &str, body: &Value) -> Result<Value, String> {
     let (method, content_type) = match way {
         "POST" | "PUT" | "DELETE" => (way, "application/json"),
         "apply" => ("PATCH", "application/apply-patch+yaml"),

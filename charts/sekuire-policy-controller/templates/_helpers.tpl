@@ -37,3 +37,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .Values.tls.secretName }}
 {{- end -}}
 {{- end }}
+
+{{/* The flag for a listener: its name, address and port. Quoted, for YAML takes brackets for a list. */}}
+{{- define "sekuire.listen" -}}
+{{- $address := index . 1 -}}
+{{- printf "--%s-listen=%s:%v" (index . 0) (contains ":" $address | ternary (printf "[%s]" $address) $address) (index . 2) | quote -}}
+{{- end }}
+
+{{/* The families of a Service; nothing where the cluster's default does. */}}
+{{- define "sekuire.families" -}}
+{{- with .ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .ipFamilies }}
+ipFamilies:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
