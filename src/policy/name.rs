@@ -71,6 +71,15 @@ pub(super) fn fault(name: &str) -> Option<NameFault> {
 /// may be that of something else, led by the name of whoever offers it: `openai/gpt-4o`, `mcp__shell__exec`.
 pub(super) fn behind_prefixes(name: &str, underscores: bool) -> Vec<usize> {
     let bytes = name.as_bytes();
+    let (mut any, mut last) = (false, 0);
+    for &b in bytes {
+        any |= b == b'/' || b == b'_' && last == b'_';
+        last = b;
+    }
+    // nearly all names have no prefix
+    if !any {
+        return Vec::new();
+    }
     let follows = |at: usize| bytes[at - 1] == b'/' || underscores && at > 1 && bytes[at - 2..at] == *b"__";
     (1..bytes.len()).filter(|at| follows(*at)).collect()
 }

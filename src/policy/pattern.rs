@@ -39,6 +39,9 @@ impl Pattern {
         if self.matches_ignore_case(text) {
             return true;
         }
+        if starts.is_empty() {
+            return false;
+        }
         let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
         let star = pattern.iter().position(|&b| b == b'*');
         let begins = &pattern[..star.unwrap_or(pattern.len())];

@@ -27,7 +27,8 @@ async fn under(content: Value) -> (Tenant, String) {
 /// Field and rule of each violation for which the API server refuses an agent; none: it is admitted.
 async fn causes(team: &Tenant, namespace: &str, spec: Value) -> Vec<(String, String)> {
     let mut whole = json!({"model": {"provider": "openai", "name": "gpt-4.1"}});
-    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let Value::Object(members) = spec else { panic!("a spec is an object") };
+    whole.as_object_mut().unwrap().extend(members);
     let agent: Agent = serde_json::from_value(json!({
         "apiVersion": "sekuire.ai/v1alpha1", "kind": "Agent", "metadata": {"generateName": "probe-"}, "spec": whole,
     }))

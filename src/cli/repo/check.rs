@@ -40,7 +40,8 @@ or --cluster. What is in a file of the checkout counts, committed or not,
 unless Git ignores it. Keys that a change brings along vouch for nothing: take --trust from the base, or from the cluster.
 
 With --cluster, every policy of the cluster is named that this version of the program does not read: run it before an
-upgrade. What may not do what it is meant to (denials without an allow list, entries that nothing can meet) is a warning.
+upgrade. What may not do what it is meant to (denials without an allow list, entries that nothing can meet) is a warning;
+with --base, in documents that the change touches.
 
 Exit code 1: a document is refused, or a file is deleted whose policy stays enforced, or a policy of the cluster cannot be
 read; with --strict also: an agent would newly be refused.

@@ -212,8 +212,11 @@ impl<'a> Ground<'a> {
         Ok(())
     }
 
-    /// What of an accepted document deserves a second look.
+    /// What of an accepted document deserves a second look. With a base: of one that the change brings, or touches.
     fn advise(&self, file: &File, found: &mut Found) -> anyhow::Result<()> {
+        if self.contents.base.iter().any(|before| before.path == file.path && before.blob == file.blob) {
+            return Ok(());
+        }
         let Some(format) = Format::of_path(&file.path) else { return Ok(()) };
         let text = self.contents.text(self.checkout, file)?;
         let Ok(document) = Document::parse(&text, format) else { return Ok(()) };
