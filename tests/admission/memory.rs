@@ -274,13 +274,16 @@ async fn a_genuine_request_is_answered_beside_pods_that_do_all_they_can() {
 
 /// Requests whose answers, of dozens of violations each, are never taken.
 async fn untaken(pod: usize, server: SocketAddr, review: Vec<u8>) {
-    let Ok(connection) = Connection::taking_nothing(address(pod), server, "localhost", blind_over("h2")).await else {
+    let Ok(connection) = Connection::taking(1, address(pod), server, "localhost", blind_over("h2")).await else {
         return;
     };
     let mut asked = JoinSet::new();
     for _ in 0..100 {
         let (mut connection, review) = (connection.another(), review.clone());
-        asked.spawn(async move { connection.post("/validate", review).await.is_ok() });
+        asked.spawn(async move {
+            let _untaken = connection.begin(http::Request::post("/validate"), review.into()).await;
+            std::future::pending::<()>().await;
+        });
     }
     while asked.join_next().await.is_some() {}
 }
@@ -288,8 +291,7 @@ async fn untaken(pod: usize, server: SocketAddr, review: Vec<u8>) {
 /// Requests that are given up as soon as they are sent, on one connection after another.
 async fn reset(pod: usize, server: SocketAddr, review: Vec<u8>) {
     for _ in 0..20 {
-        let Ok(connection) = Connection::taking_nothing(address(pod), server, "localhost", blind_over("h2")).await
-        else {
+        let Ok(connection) = Connection::taking(1, address(pod), server, "localhost", blind_over("h2")).await else {
             return;
         };
         for _ in 0..200 {
