@@ -258,15 +258,17 @@ async fn a_genuine_request_is_answered_beside_pods_that_do_all_they_can() {
         }
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut slowest = Duration::ZERO;
+    let mut took = Vec::new();
     for _ in 0..20 {
-        slowest = slowest.max(genuine(server, &namespace).await);
+        took.push(genuine(server, &namespace).await);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    took.sort_unstable();
+    let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
     let peak = memory(&controller, "VmHWM").saturating_sub(idle);
-    println!("the slowest took {slowest:?}, and {peak} KiB above idle were in use");
-    // a webhook is waited for for ten seconds; handshakes of hundreds share two cores here
-    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    println!("half took {median:?} or less, the slowest {slowest:?}; {peak} KiB above idle were in use");
+    // an API server waits for ten seconds; handshakes of hundreds, and all other tests, share two cores here
+    assert!(median < Duration::from_secs(3) && slowest < Duration::from_secs(10), "{took:?}");
     assert!(peak < ROOM_KIB, "{peak} KiB above idle");
     assert!(controller.get("/healthz").await.is_ok());
     attacks.abort_all();
