@@ -14,10 +14,9 @@ use super::places::Place;
 
 /// What room is made for before anything has come.
 const FIRST_BYTES: usize = 16 * 1024;
-/// Answers up to here, as good as all that admit, cost no more than the request that is open for them.
-const SMALL_ANSWER: usize = 1024;
-/// How much of an answer is handed over at a time: what is handed over waits in the connection, whoever reads it.
-const PIECE: usize = 16 * 1024;
+/// Answers up to here, as good as all that admit, cost no more than the request that is open for them. Others are handed over in
+/// pieces of this size: what is handed over waits in its connection, for whoever takes a byte of it and no more.
+const PIECE: usize = 1024;
 
 /// Why a body cannot be read.
 pub(super) enum Broken {
@@ -72,7 +71,7 @@ pub struct Untaken;
 impl Answered {
     /// An answer that holds the place of its request for so long.
     pub(super) fn holding(answer: Bytes, place: Place, within: Duration) -> Answered {
-        if answer.len() <= SMALL_ANSWER {
+        if answer.len() <= PIECE {
             return Answered(Held::Free(answer));
         }
         let held = Arc::new(Mutex::new(Some((answer, place))));
@@ -108,11 +107,11 @@ impl Body for Answered {
     type Error = Untaken;
 
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Untaken>>> {
-        let next = |rest: &mut Bytes| rest.split_to(rest.len().min(PIECE));
         let piece = match &mut self.get_mut().0 {
-            Held::Free(rest) => next(rest),
+            Held::Free(rest) => std::mem::take(rest),
             Held::Placed(held, _) => match &mut *held.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some((rest, _)) => next(rest),
+                // copied, since a part of it would keep all of it
+                Some((rest, _)) => Bytes::copy_from_slice(&rest.split_to(rest.len().min(PIECE))),
                 None => return Poll::Ready(Some(Err(Untaken))),
             },
         };

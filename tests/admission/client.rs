@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::client::Resumption;
@@ -168,8 +169,9 @@ impl Connection {
         Connection::over(handshake_from(source, address, name, config).await?).await
     }
 
-    /// One over HTTP/2 that takes no byte of any answer's body.
-    pub(crate) async fn taking_nothing(
+    /// One over HTTP/2 that takes so many bytes of an answer's body, and no more.
+    pub(crate) async fn taking(
+        bytes: u32,
         source: IpAddr,
         address: SocketAddr,
         name: &str,
@@ -178,7 +180,7 @@ impl Connection {
         let stream = handshake_from(source, address, name, config).await?;
         let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned();
         let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.initial_stream_window_size(0);
+        builder.initial_stream_window_size(bytes);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
         tokio::spawn(connection);
         Ok(Connection { sender: Sender::Http2(sender), certificate })
@@ -225,21 +227,29 @@ impl Connection {
     }
 
     pub(crate) async fn send(&mut self, request: http::request::Builder, body: Bytes) -> Result<Reply, hyper::Error> {
+        let (parts, body) = self.begin(request, body).await?.into_parts();
+        Ok(Reply { status: parts.status, headers: parts.headers, body: body.collect().await?.to_bytes() })
+    }
+
+    /// The same, up to the head of the answer: nothing of its body is taken before it is read.
+    pub(crate) async fn begin(
+        &mut self,
+        request: http::request::Builder,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, hyper::Error> {
         let body = Full::new(body);
-        let response = match &mut self.sender {
+        match &mut self.sender {
             Sender::Http1(sender) => {
                 sender.ready().await?;
-                sender.send_request(request.header("host", "webhook").body(body).unwrap()).await?
+                sender.send_request(request.header("host", "webhook").body(body).unwrap()).await
             }
             Sender::Http2(sender) => {
                 sender.ready().await?;
                 let mut request = request.body(body).unwrap();
                 let path = request.uri().path().to_owned();
                 *request.uri_mut() = format!("https://webhook{path}").parse().unwrap();
-                sender.send_request(request).await?
+                sender.send_request(request).await
             }
-        };
-        let (parts, body) = response.into_parts();
-        Ok(Reply { status: parts.status, headers: parts.headers, body: body.collect().await?.to_bytes() })
+        }
     }
 }

@@ -258,15 +258,17 @@ async fn a_genuine_request_is_answered_beside_pods_that_do_all_they_can() {
         }
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut slowest = Duration::ZERO;
+    let mut took = Vec::new();
     for _ in 0..20 {
-        slowest = slowest.max(genuine(server, &namespace).await);
+        took.push(genuine(server, &namespace).await);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    took.sort_unstable();
+    let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
     let peak = memory(&controller, "VmHWM").saturating_sub(idle);
-    println!("the slowest took {slowest:?}, and {peak} KiB above idle were in use");
-    // a webhook is waited for for ten seconds; handshakes of hundreds share two cores here
-    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    println!("half took {median:?} or less, the slowest {slowest:?}; {peak} KiB above idle were in use");
+    // an API server waits for ten seconds; handshakes of hundreds, and all other tests, share two cores here
+    assert!(median < Duration::from_secs(3) && slowest < Duration::from_secs(10), "{took:?}");
     assert!(peak < ROOM_KIB, "{peak} KiB above idle");
     assert!(controller.get("/healthz").await.is_ok());
     attacks.abort_all();
@@ -274,13 +276,16 @@ async fn a_genuine_request_is_answered_beside_pods_that_do_all_they_can() {
 
 /// Requests whose answers, of dozens of violations each, are never taken.
 async fn untaken(pod: usize, server: SocketAddr, review: Vec<u8>) {
-    let Ok(connection) = Connection::taking_nothing(address(pod), server, "localhost", blind_over("h2")).await else {
+    let Ok(connection) = Connection::taking(1, address(pod), server, "localhost", blind_over("h2")).await else {
         return;
     };
     let mut asked = JoinSet::new();
     for _ in 0..100 {
         let (mut connection, review) = (connection.another(), review.clone());
-        asked.spawn(async move { connection.post("/validate", review).await.is_ok() });
+        asked.spawn(async move {
+            let _untaken = connection.begin(http::Request::post("/validate"), review.into()).await;
+            std::future::pending::<()>().await;
+        });
     }
     while asked.join_next().await.is_some() {}
 }
@@ -288,8 +293,7 @@ async fn untaken(pod: usize, server: SocketAddr, review: Vec<u8>) {
 /// Requests that are given up as soon as they are sent, on one connection after another.
 async fn reset(pod: usize, server: SocketAddr, review: Vec<u8>) {
     for _ in 0..20 {
-        let Ok(connection) = Connection::taking_nothing(address(pod), server, "localhost", blind_over("h2")).await
-        else {
+        let Ok(connection) = Connection::taking(1, address(pod), server, "localhost", blind_over("h2")).await else {
             return;
         };
         for _ in 0..200 {

@@ -28,13 +28,11 @@ use super::client::{Connection, handshake, trusting};
 struct Echo {
     unready: AtomicBool,
     waiting: AtomicUsize,
-    validated: AtomicUsize,
     go_on: Notify,
 }
 
 impl Handler for Echo {
     async fn validate(&self, body: Bytes) -> Answer {
-        self.validated.fetch_add(1, Ordering::SeqCst);
         match &*body {
             b"panic" => panic!("as it was told to"),
             b"wait" => {
@@ -133,12 +131,6 @@ impl Server {
 
     pub(super) async fn http2(&self) -> Connection {
         self.open("h2").await.unwrap()
-    }
-
-    pub(super) async fn until_validated(&self, requests: usize) {
-        while self.echo.validated.load(Ordering::SeqCst) < requests {
-            tokio::task::yield_now().await;
-        }
     }
 
     async fn until_waiting(&self, requests: usize) {
