@@ -80,7 +80,7 @@ async fn a_certificate_that_never_ends_is_served_by_a_replica_that_is_ready_and_
     let last = 253_402_207_200.0;
     for which in ["serving", "authority"] {
         let end = series[&format!("sekuire_certificate_expiry_timestamp_seconds{{certificate=\"{which}\"}}")];
-        assert!((last..last + 1.0).contains(&end), "{which}: {end}");
+        assert!((last..=last + 1.0).contains(&end), "{which}: {end}");
     }
 }
 

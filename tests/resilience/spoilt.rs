@@ -344,10 +344,10 @@ async fn whatever_is_spoilt_in_the_secret_agents_are_judged_and_it_is_made_again
     println!("{} taken, {harmed} of them of what is needed: {taken:?}", taken.len());
     assert!(taken.len() > ENOUGH && harmed >= 6, "{harmed}: {taken:?}");
     // and left alone it is whole again, within the minute between two replacements
-    assert!(write(&site.client, &path, &json!({"data": {"tls.crt": "AA=="}})).await);
+    assert!(write(&site.client, &path, &json!({"data": {"tls.crt": "AA==", "tls.key": "AA=="}})).await);
     until("the certificate is made again", async || {
         let data = raw(&site.client, &path).await["data"].clone();
-        if data["tls.key"].is_string() { Ok(()) } else { Err(data) }
+        if data["tls.crt"] != "AA==" && data["tls.key"] != "AA==" { Ok(()) } else { Err(data) }
     })
     .await;
     until("judged at the end", async || judged(&site, &namespace).await).await;

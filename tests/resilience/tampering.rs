@@ -5,7 +5,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use sekuire_policy::{
-    api::{PolicyLedger, WorkspacePolicy},
+    api::{PolicyLedger, Sent, WorkspacePolicy},
     policy::Document,
 };
 use serde_json::{Value, json};
@@ -119,11 +119,17 @@ impl Target {
     /// Whether all is as it was before anybody tampered.
     pub(super) async fn intact(&self) -> Result<(), String> {
         let read = |error: kube::Error| error.to_string();
-        let object = self.policies.get_opt(NAME).await.map_err(read)?.ok_or("the object is gone")?;
+        // read as our own programs do: what somebody wrote into it may be what no type takes
+        let client = self.policies.clone().into_client();
+        let (policies, ledgers): (Api<Sent<WorkspacePolicy>>, Api<Sent<PolicyLedger>>) =
+            (Api::all(client.clone()), Api::all(client));
+        let object = policies.get_opt(NAME).await.map_err(read)?.ok_or("the object is gone")?;
+        let object = object.object.map_err(|unreadable| unreadable.to_string())?;
         if object.spec.document != self.accepted {
             return Err(format!("the object holds {}", object.spec.document));
         }
-        let ledger = self.ledgers.get_opt(NAME).await.map_err(read)?.ok_or("the ledger is gone")?;
+        let ledger = ledgers.get_opt(NAME).await.map_err(read)?.ok_or("the ledger is gone")?;
+        let ledger = ledger.object.map_err(|unreadable| unreadable.to_string())?;
         if (ledger.spec.version.to_string(), &ledger.spec.digest) != ("2".to_owned(), &digest(&self.accepted)) {
             return Err(format!("the mark is {:?}", ledger.spec));
         }

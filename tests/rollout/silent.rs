@@ -154,7 +154,7 @@ async fn a_replica_whose_watches_are_silent_for_too_long_is_unready_and_refuses_
     )
     .await;
     let mut open = tokio::process::Command::new(sekuire());
-    open.args(["break-glass", "open", "--duration=1h", "--reason=INC-1", "--kubeconfig"]);
+    open.args(["break-glass", "open", "--for=1h", "--reason=INC-1", "--kubeconfig"]);
     open.arg(site.cluster.kubeconfig(User::ADMIN));
     run(open, b"").await.ok();
     until("break glass is obeyed", async || attempt(&controller, &namespace).await).await;
