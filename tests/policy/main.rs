@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends")]
 #![allow(clippy::too_many_lines, clippy::needless_pass_by_value, reason = "tables of cases, made in place by json!")]
 
+mod copies;
 mod decisions;
 mod keys;
 mod naive;
