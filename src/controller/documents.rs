@@ -28,12 +28,12 @@ pub struct Budget {
 }
 
 /// What the signatures of a document cost beside its bytes.
-const EACH: u64 = 4 << 10;
+const EACH: u64 = 2 << 10;
 
 impl Default for Budget {
     /// Ten thousand documents of some kilobytes take about a second.
     fn default() -> Self {
-        Budget { bytes: 256 << 20, time: Duration::from_secs(30) }
+        Budget { bytes: 128 << 20, time: Duration::from_secs(30) }
     }
 }
 
