@@ -14,9 +14,9 @@ pub fn by_itself<T>(what: &str, judge: impl FnOnce() -> Result<T, Refusal>) -> R
     // nothing of what it worked on is looked at again
     catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<&str>().copied().map(str::to_owned);
-        let panic = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        let error = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         metrics().panicked("documents");
-        tracing::error!(document = what, panic, "this program failed over a document, which is refused");
+        tracing::error!(path = what, error, "this program failed over a document, which is refused");
         let message = "sekuire itself failed over this document, and refuses it (its log says more): please report that, and \
                        publish the rules in another form";
         Err(Refusal { reason: Reason::Malformed, message: message.to_owned(), retry_at: None })

@@ -79,7 +79,7 @@ impl ObjectView {
         self.verdict.as_ref().is_ok_and(|policy| policy.workspace_id() != self.workspace)
     }
 
-    /// The text of its document; None if the object cannot be read.
+    /// The text of its document, to be judged again; None if the object cannot be read, or holds no document.
     pub(super) fn text(&self) -> Option<Arc<str>> {
         match (&self.verdict, &self.text) {
             (_, Some(text)) => Some(text.clone()),
@@ -142,6 +142,8 @@ pub(super) fn judge(name: &str, text: Arc<str>, keys: &KeyRing, now: Timestamp) 
     match judge_text(name, &text, keys, now) {
         Ok(policy) if policy.has_unsigned() => (Ok(Arc::new(policy.without_unsigned())), Some(text)),
         Ok(policy) => (Ok(Arc::new(policy)), None),
+        // no key and no time makes a document of it: whoever may write objects is not to fill memory with it
+        Err(refusal) if refusal.reason == Reason::Malformed => (Err(refusal), None),
         Err(refusal) => (Err(refusal), Some(text)),
     }
 }

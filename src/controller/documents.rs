@@ -28,17 +28,19 @@ pub struct Budget {
 }
 
 /// What the signatures of a document cost beside its bytes.
-const EACH: u64 = 4 << 10;
+const EACH: u64 = 2 << 10;
 
 impl Default for Budget {
     /// Ten thousand documents of some kilobytes take about a second.
     fn default() -> Self {
-        Budget { bytes: 256 << 20, time: Duration::from_secs(30) }
+        Budget { bytes: 128 << 20, time: Duration::from_secs(30) }
     }
 }
 
-/// How much lower verification stands than what answers requests, as nice(1) has it.
-const NICENESS: i32 = 10;
+/// How much lower the verification of much stands than what answers requests, as nice(1) has it.
+const NICENESS: i32 = 5;
+/// From so many bytes on it does; less is done in a moment, and somebody waits for it.
+const LARGE: usize = 1 << 20;
 
 /// What verification said of a document, and for whom it is.
 #[derive(Clone, Debug)]
@@ -244,10 +246,13 @@ async fn verify_all(work: Vec<(Work, Vec<u8>)>, keys: &KeyRing, now: Timestamp) 
     let keys = keys.clone();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let share = work.len().div_ceil(threads).max(1);
+    let large = work.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > LARGE;
     let task = tokio::task::spawn_blocking(move || {
         let verify_part = |part: &[(Work, Vec<u8>)]| {
             // of this thread alone, which ends with its part; where it may not, all have the same turn
-            let _ = rustix::process::nice(NICENESS);
+            if large {
+                let _ = rustix::process::nice(NICENESS);
+            }
             part.iter().map(|(work, bytes)| judge_one(work, bytes, &keys, now)).collect::<Vec<_>>()
         };
         std::thread::scope(|scope| {

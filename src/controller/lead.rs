@@ -190,7 +190,7 @@ async fn work(mut worker: Worker, mut wakes: Wakes) {
                 Ok(()) = wakes.ring.changed() => break Cause::Judge,
                 Ok(()) = wakes.several.changed() => break Cause::Judge,
                 () = &mut judge => {
-                    if worker.was_ahead() {
+                    if worker.clock_was_set() {
                         break Cause::Look;
                     }
                     if worker.verdicts_changed() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::{Api, Client, ResourceExt as _};
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -33,6 +33,8 @@ use crate::telemetry::trace;
 const CONCURRENCY: usize = 16;
 /// Marked documents that are asked for at once.
 const MOST_MARKED_DOCUMENTS: usize = 500;
+/// A clock that differs by more from one that nobody sets was set.
+const SET: Duration = Duration::from_secs(5);
 /// How long a repository rests of which one look did not judge all: as long as that took, within these bounds.
 const SHORTEST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
@@ -55,8 +57,8 @@ pub struct Worker {
     failures: u32,
     /// Whether the last look judged documents.
     judged: bool,
-    /// The clock at the last look.
-    looked: Timestamp,
+    /// When the last look began, by the clock, and by one that nobody sets.
+    looked: (Timestamp, Instant),
     /// When this worker fetched successfully, or, before that, when it began.
     fetched: Timestamp,
     has_fetched: bool,
@@ -96,7 +98,7 @@ impl Worker {
             outcomes: BTreeMap::new(),
             failures: 0,
             judged: false,
-            looked: Timestamp::now(),
+            looked: (Timestamp::now(), Instant::now()),
             fetched: Timestamp::now(),
             has_fetched: false,
             requests: None,
@@ -111,9 +113,12 @@ impl Worker {
 
     async fn look_traced(&mut self, repository: &PolicyRepository, cause: Cause) -> Duration {
         let start = Instant::now();
-        self.looked = Timestamp::now();
+        if self.clock_was_set() {
+            self.refused = None;
+        }
+        self.looked = (Timestamp::now(), start);
         // by a clock that was ahead: since then it is as long as anybody can tell
-        self.fetched = self.fetched.min(self.looked);
+        self.fetched = self.fetched.min(self.looked.0);
         let mut look = if repository.spec.suspended() {
             self.leader.applied(Some(&repository.name_any()));
             Look { fault: Some(Fault::suspended()), ..Look::default() }
@@ -167,10 +172,13 @@ impl Worker {
         self.leader.index.mark_dirty(self.leader.index.names());
     }
 
-    /// Whether the clock was set back since the last look: whatever was refused then may have been refused for a time that has
-    /// not come yet, such as that of a certificate, or of a key that has signed a commit.
-    pub fn was_ahead(&self) -> bool {
-        Timestamp::now() < self.looked
+    /// Whether the clock was set since the last look, ahead or back: whatever was refused then, for good or not, may have been
+    /// refused for the time alone, such as that of a certificate, of a token, or of a key that has signed a commit.
+    pub fn clock_was_set(&self) -> bool {
+        let (at, then) = self.looked;
+        let by_clock = Timestamp::now().duration_since(at);
+        let passed = SignedDuration::try_from(then.elapsed()).unwrap_or(SignedDuration::MAX);
+        by_clock.is_negative() || by_clock.saturating_sub(passed).unsigned_abs() > SET
     }
 
     /// Whether a verdict has changed by the clock alone since the last look, if that judged anything.

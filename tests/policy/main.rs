@@ -5,6 +5,7 @@
 #![allow(clippy::too_many_lines, clippy::needless_pass_by_value, reason = "tables of cases, made in place by json!")]
 
 mod advice;
+mod copies;
 mod decisions;
 mod keys;
 mod naive;

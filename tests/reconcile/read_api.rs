@@ -110,7 +110,7 @@ async fn a_policy_whose_key_is_revoked_is_at_once_no_longer_served() {
         if reply.status == StatusCode::NOT_FOUND { Ok(reply) } else { Err(reply.text()) }
     })
     .await;
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert!(!reply.text().contains("laptop"), "{}", reply.text());
 }
 

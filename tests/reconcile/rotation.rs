@@ -8,7 +8,7 @@ use sekuire_policy::api::conditions;
 use serde_json::json;
 use tokio::process::Command;
 
-use super::read_api::read;
+use super::read_api::{connect, read};
 use super::tenant::{Tenant, eventually};
 use crate::cluster::command::run;
 use crate::cluster::controller::sekuire;
@@ -69,11 +69,7 @@ async fn a_rotation_loses_nothing_but_what_the_revoked_key_signed() {
     let start = Instant::now();
     let revoked = json!({"spec": {"revoked": {"reason": "rotated"}}});
     team.keys().patch(&team.name, &PatchParams::default(), &Patch::Merge(&revoked)).await.unwrap();
-    let everywhere = async {
-        for follower in &followers {
-            withdrawn_at(&team, follower, start).await;
-        }
-    };
+    let everywhere = futures::future::join_all(followers.iter().map(|follower| withdrawn_at(&team, follower, start)));
     tokio::join!(withdrawn_in_time(&team, again, left), everywhere);
     for id in LEFT {
         team.condition(id, "Enforced", "False", "KeyRevoked").await;
@@ -98,8 +94,10 @@ async fn sign_again(team: &Tenant, new: &Signer) {
 /// Watches until a replica serves nothing any more that the revoked key signed, and all else as before. What it serves is what it
 /// admits agents by.
 async fn withdrawn_at(team: &Tenant, replica: &Controller, start: Instant) {
+    let mut connection = connect(team, &replica.api_url()).await;
     for id in LEFT {
-        while read(team, replica, &team.workspace(id)).await.status != StatusCode::NOT_FOUND {
+        let path = format!("/api/v1/workspaces/{}/policy/active", team.workspace(id));
+        while connection.get(&path).await.unwrap().status != StatusCode::NOT_FOUND {
             assert!(start.elapsed() < Duration::from_secs(2), "{id} at {}: {:?}", replica.identity(), start.elapsed());
         }
     }

@@ -33,7 +33,7 @@ async fn a_revoked_key_withdraws_what_it_signed_at_once_and_without_a_commit() {
     let start = Instant::now();
     patch_key(&team, json!({"revoked": {"reason": "laptop stolen"}})).await;
     let message = team.refuses(&namespace, "calculator", "policy.missing").await;
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert!(message.contains("KeyRevoked"), "{message}");
     team.ready("a", "False", "KeyRevoked").await;
     team.condition("a", "Enforced", "False", "KeyRevoked").await;

@@ -147,57 +147,64 @@ fn keyed(number: u16, workspace: &str, ends: Option<Timestamp>) -> (Signer, Valu
     (signer, manifest)
 }
 
-#[tokio::test]
-async fn whatever_a_clock_that_was_ahead_refused_is_judged_again_when_it_goes_back() {
-    let Some(library) = library() else { skip!("no libfaketime (Debian: faketime)") };
-    let site = Site::new(Cluster::options()).await;
-    let ends = Timestamp::from_second((Timestamp::now() + Duration::from_secs(10 * 24 * 3600)).as_second()).unwrap();
-    // a key that ends, a co-signer's key that ends, one of three that ends, and a policy that does
-    let (ending, ending_key) = keyed(20, "ws_key", Some(ends));
-    let (co_signer, co_key) = keyed(21, "ws_t*", Some(ends));
-    let (third, third_key) = keyed(22, "ws_three", None);
-    let threshold = |workspace: &str, signatures: u32| {
-        json!({"apiVersion": "sekuire.ai/v1alpha1", "kind": "SigningThreshold", "metadata": {"name": workspace.replace('_', "-")},
-            "spec": {"workspaces": [workspace], "signatures": signatures}})
-    };
-    for manifest in [ending_key, co_key, third_key, threshold("ws_two", 2), threshold("ws_three", 3)] {
-        site.cluster.apply(&manifest.to_string()).await.ok();
-    }
-    let documents = |version: &str| -> Vec<Value> {
-        let plain = |workspace: &str| site.document(workspace, version, &[DENIED]);
-        let cosign = |document: &Value| co_signer.cosign(&document.to_string());
-        let parsed = |text: String| serde_json::from_str(&text).unwrap();
-        let mut of_key = plain("ws_key");
-        of_key = ending.sign(of_key);
-        let three = third.cosign(&cosign(&plain("ws_three")));
-        vec![of_key, parsed(cosign(&plain("ws_two"))), parsed(three), expiring(&site, version)]
-    };
-    const WORKSPACES: [&str; 4] = ["ws_key", "ws_two", "ws_three", "ws_a"];
-    let mut namespaces = Vec::new();
-    for workspace in WORKSPACES {
-        namespaces.push(site.namespace(workspace).await);
-    }
-    site.commit(&documents("1")).await;
-    let clock = Clock::new(&site, "a");
-    let mut controller = clock.of("a", &library).start(&site.cluster).await;
-    let all_enforced = async |version: &str| {
-        for workspace in WORKSPACES {
-            site.enforced(&workspace.replace('_', "-"), version).await;
-        }
-        for namespace in &namespaces {
-            until("it admits", async || attempt(&site, namespace).await).await;
-        }
-    };
-    all_enforced("1").await;
+/// The workspaces of [`Windows`], each with a namespace.
+const WORKSPACES: [&str; 4] = ["ws_key", "ws_two", "ws_three", "ws_a"];
 
-    // a replica that starts while its clock is ahead judges all objects by it, and holds nothing else
-    clock.ahead_by("11d");
-    controller.kill();
-    controller.start_again();
-    let nobody = async || {
+/// Policies that hold for ten days, each for another reason.
+struct Windows {
+    site: Site,
+    namespaces: Vec<String>,
+    ending: Signer,
+    co_signer: Signer,
+    third: Signer,
+}
+
+impl Windows {
+    /// A key that ends, a co-signer's key that ends, one of three that ends, and a policy that does.
+    async fn new() -> Windows {
+        let site = Site::new(Cluster::options()).await;
+        let ends =
+            Timestamp::from_second((Timestamp::now() + Duration::from_secs(10 * 24 * 3600)).as_second()).unwrap();
+        let (ending, ending_key) = keyed(20, "ws_key", Some(ends));
+        let (co_signer, co_key) = keyed(21, "ws_t*", Some(ends));
+        let (third, third_key) = keyed(22, "ws_three", None);
+        let threshold = |workspace: &str, signatures: u32| {
+            let name = workspace.replace('_', "-");
+            json!({"apiVersion": "sekuire.ai/v1alpha1", "kind": "SigningThreshold", "metadata": {"name": name},
+                "spec": {"workspaces": [workspace], "signatures": signatures}})
+        };
+        for manifest in [ending_key, co_key, third_key, threshold("ws_two", 2), threshold("ws_three", 3)] {
+            site.cluster.apply(&manifest.to_string()).await.ok();
+        }
+        let mut namespaces = Vec::new();
+        for workspace in WORKSPACES {
+            namespaces.push(site.namespace(workspace).await);
+        }
+        Windows { site, namespaces, ending, co_signer, third }
+    }
+
+    async fn commit(&self, version: &str) {
+        let plain = |workspace: &str| self.site.document(workspace, version, &[DENIED]);
+        let cosign = |document: &Value| self.co_signer.cosign(&document.to_string());
+        let parsed = |text: String| -> Value { serde_json::from_str(&text).unwrap() };
+        let (two, three) = (cosign(&plain("ws_two")), self.third.cosign(&cosign(&plain("ws_three"))));
+        let of_key = self.ending.sign(plain("ws_key"));
+        self.site.commit(&[of_key, parsed(two), parsed(three), expiring(&self.site, version)]).await;
+    }
+
+    async fn all_enforced(&self, version: &str) {
+        for workspace in WORKSPACES {
+            self.site.enforced(&workspace.replace('_', "-"), version).await;
+        }
+        for namespace in &self.namespaces {
+            until("it admits", async || attempt(&self.site, namespace).await).await;
+        }
+    }
+
+    async fn nobody_is_admitted(&self) {
         until("no agent is admitted", async || {
-            for namespace in &namespaces {
-                let why = attempt(&site, namespace).await.err().ok_or("admitted")?;
+            for namespace in &self.namespaces {
+                let why = attempt(&self.site, namespace).await.err().ok_or("admitted")?;
                 if !why.contains("policy.") {
                     return Err("not answered yet");
                 }
@@ -205,15 +212,31 @@ async fn whatever_a_clock_that_was_ahead_refused_is_judged_again_when_it_goes_ba
             Ok(())
         })
         .await;
-    };
-    nobody().await;
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_clock_that_was_ahead_refused_is_judged_again_when_it_goes_back() {
+    let Some(library) = library() else { skip!("no libfaketime (Debian: faketime)") };
+    let windows = Windows::new().await;
+    let site = &windows.site;
+    windows.commit("1").await;
+    let clock = Clock::new(site, "a");
+    let mut controller = clock.of("a", &library).start(&site.cluster).await;
+    windows.all_enforced("1").await;
+
+    // a replica that starts while its clock is ahead judges all objects by it, and holds nothing else
+    clock.ahead_by("11d");
+    controller.kill();
+    controller.start_again();
+    windows.nobody_is_admitted().await;
     clock.ahead_by("0");
-    all_enforced("1").await;
+    windows.all_enforced("1").await;
 
     // and what is committed meanwhile
     clock.ahead_by("11d");
-    nobody().await;
-    site.commit(&documents("2")).await;
+    windows.nobody_is_admitted().await;
+    windows.commit("2").await;
     until("the next versions are refused, each for its reason", async || {
         let shown = site.cluster.kubectl(["get", "prepo", "policies", "-o", "jsonpath={.status.refused}"]).await.ok();
         let reasons = ["KeyExpired", "ThresholdNotMet", "PolicyExpired"];
@@ -221,7 +244,7 @@ async fn whatever_a_clock_that_was_ahead_refused_is_judged_again_when_it_goes_ba
     })
     .await;
     clock.ahead_by("0");
-    all_enforced("2").await;
+    windows.all_enforced("2").await;
     assert!(!controller.log().contains("panicked"), "{}", controller.log());
 }
 
