@@ -91,7 +91,9 @@ fn hostile() -> Vec<(&'static str, fn(&Repository), &'static str)> {
             "another encoding",
             |repository| {
                 repository.commit_file("policies/a.json", "{\"a\": 1}");
-                repository.commit_file("policies/.gitattributes", "*.json working-tree-encoding=UTF-16\n");
+                repository.write("policies/.gitattributes", "*.json working-tree-encoding=UTF-16\n");
+                repository.git(&["add", "policies/.gitattributes"]);
+                repository.git(&["commit", "-q", "-m", "x"]);
             },
             "Malformed",
         ),
