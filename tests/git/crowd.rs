@@ -56,8 +56,7 @@ async fn grows_to(data: &Path, bytes: u64) {
 
 #[tokio::test]
 async fn repositories_too_large_together_are_read_one_after_the_other_and_delay_nobody() {
-    // two of them are too much before they have heard everything; one, which comes to 85 MB, fits into seven eighths
-    let most = 108 << 20;
+    let most = 96 << 20;
     let fixture = Fixture::with(Limits { all_memory_bytes: most, ..Limits::default() });
     let data = fixture.data();
     let tips = ["a", "b"].map(|name| with_branches(&fixture, name).head());
