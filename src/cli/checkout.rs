@@ -152,7 +152,10 @@ impl Checkout {
             let below = path.as_os_str().as_bytes().strip_prefix(folder.as_bytes()).unwrap_or_default();
             let below = below.iter().skip_while(|byte| **byte == b'/');
             let depth = below.filter(|byte| **byte == b'/').count();
-            let now = self.file_of_checkout(&root.join(&path), &path, depth)?;
+            // what Git would follow no link to is not there
+            let mut folders = path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
+            let linked = folders.any(|folder| root.join(folder).is_symlink());
+            let now = if linked { None } else { self.file_of_checkout(&root.join(&path), &path, depth)? };
             found.push((path, now));
         }
         Ok(found)

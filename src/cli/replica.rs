@@ -140,17 +140,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
 /// Says once what Git processes are locked in by on this machine, and what its kernel cannot.
 async fn tell_of_sandbox(git: Git) {
-    let sandbox = match git.sandbox().await {
-        Ok(sandbox) => sandbox,
-        Err(error) => {
-            tracing::error!(%error, "Git processes cannot be locked in: no repository is read");
-            return;
+    match git.sandbox().await {
+        Ok(sandbox) => {
+            sandbox.parts().into_iter().for_each(|(part, kept)| metrics().git_sandbox(part, kept));
+            log_sandbox(sandbox);
         }
-    };
-    for (part, kept) in sandbox.parts() {
-        metrics().git_sandbox(part, kept);
+        Err(error) => tracing::error!(%error, "Git processes cannot be locked in: no repository is read"),
     }
-    let Sandbox { files, network, system_calls } = sandbox;
+}
+
+fn log_sandbox(Sandbox { files, network, system_calls }: Sandbox) {
     if files && network && system_calls {
         tracing::info!(files, network, system_calls, "Git processes are locked in");
     } else {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
-use git2::{AttrCheckFlags, ErrorClass, Repository, StatusOptions, StatusShow};
+use git2::{AttrCheckFlags, ErrorClass, IndexEntryExtendedFlag, Repository, Status, StatusOptions, StatusShow};
 
 /// Attributes that have Git store other bytes than the file has, in ways that libgit2 knows nothing of.
 const CONVERSIONS: [&str; 2] = ["working-tree-encoding", "filter"];
@@ -70,7 +70,15 @@ fn by_library(repository: &Repository, folder: &str) -> Result<BTreeSet<PathBuf>
         options.pathspec(folder);
     }
     let statuses = repository.statuses(Some(&mut options))?;
-    Ok(statuses.iter().map(|entry| path_of(entry.path_bytes())).collect())
+    let index = repository.index()?;
+    // in a sparse checkout what is not there is not deleted
+    let left_out = |path: &Path| {
+        let skipped = IndexEntryExtendedFlag::SKIP_WORKTREE.bits();
+        index.get_path(path, 0).is_some_and(|entry| entry.flags_extended & skipped != 0)
+    };
+    let changed = statuses.iter().map(|entry| (path_of(entry.path_bytes()), entry.status()));
+    let changed = changed.filter(|(path, status)| *status != Status::WT_DELETED || !left_out(path));
+    Ok(changed.map(|(path, _)| path).collect())
 }
 
 fn by_git(repository: &Repository, root: &Path, folder: &str, why: &str) -> anyhow::Result<BTreeSet<PathBuf>> {

@@ -58,8 +58,10 @@ pub(crate) struct Place<'a> {
 /// What is wrong with where something is, a file or a folder.
 pub(crate) fn fault_of_path(place: Place<'_>) -> Option<FileKind> {
     let name = place.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    // the names that Git refuses to check out
+    let impossible = [b"".as_slice(), b".", b"..", b".git", b"git~1"].iter().any(|no| name.eq_ignore_ascii_case(no));
     match () {
-        () if name.is_empty() || name == b"." || name == b".." => Some(FileKind::Malformed),
+        () if impossible => Some(FileKind::Malformed),
         () if place.depth > DEPTH => Some(FileKind::TooDeep),
         () if place.path.len() > PATH_BYTES => Some(FileKind::TooLong),
         () => None,

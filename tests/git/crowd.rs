@@ -23,7 +23,7 @@ fn request(server: &Server, name: &str) -> Request {
     request
 }
 
-/// A repository that takes some 90 MB of memory to read: it has many branches with long names.
+/// A repository that takes some 60 MB of memory to read: it has many branches with long names.
 fn with_branches(fixture: &Fixture, name: &str) -> Repository {
     let repository = fixture.repository(name);
     let tip = repository.commit_file("policies/a.json", "{}");
@@ -56,8 +56,7 @@ async fn grows_to(data: &Path, bytes: u64) {
 
 #[tokio::test]
 async fn repositories_too_large_together_are_read_one_after_the_other_and_delay_nobody() {
-    // one takes some 90 MB, which seven eighths hold
-    let most = 128 << 20;
+    let most = 96 << 20;
     let fixture = Fixture::with(Limits { all_memory_bytes: most, ..Limits::default() });
     let data = fixture.data();
     let tips = ["a", "b"].map(|name| with_branches(&fixture, name).head());

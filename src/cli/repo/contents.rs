@@ -118,12 +118,14 @@ impl Contents {
             let entry = entry.with_context(cannot)?;
             let name = entry.file_name();
             let path = [prefix.as_bytes(), b"/", name.as_bytes()].concat();
+            if name == ".git" {
+                continue;
+            }
             if entry.file_type()?.is_dir() {
                 let shown = String::from_utf8_lossy(&path).into_owned();
                 match fault_of_path(Place { path: &path, depth }) {
                     Some(kind) => self.tip.push(File { path: shown, blob: String::new(), size: 0, kind }),
-                    None if name != ".git" => self.walk(&entry.path(), &shown, depth + 1)?,
-                    None => {}
+                    None => self.walk(&entry.path(), &shown, depth + 1)?,
                 }
             } else if let Some((mut file, _)) = looked_at(&entry.path(), &path, depth).with_context(cannot)? {
                 if file.kind == FileKind::Regular {

@@ -56,6 +56,7 @@ pub(super) fn run(attack: &Attack) -> String {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "so that each line above is one expression")]
 fn told<T: Debug, E: Debug>(outcome: Result<T, E>) -> String {
     format!("{outcome:?}")
 }

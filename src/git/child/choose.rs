@@ -42,13 +42,13 @@ pub(super) fn choose(heads: &[RemoteHead<'_>], default: Option<&str>, wanted: &R
         Reference::Semver(range) => highest(&offered, range),
         Reference::Commit(id) => {
             let id = Oid::from_str(id).map_err(|error| GitError::Request(error.message().to_owned()))?;
-            let source = offered.iter().find(|(_, at)| *at == id).map(|(name, _)| name.clone());
+            let source = offered.iter().find(|(_, at)| *at == id).map(|(name, _)| (*name).to_owned());
             Ok(Wanted { source, id, reference: String::new() })
         }
     }
 }
 
-fn by_name(offered: &[(String, Oid)], prefix: &str, what: &str, name: &str) -> Result<Wanted, GitError> {
+fn by_name(offered: &[(&str, Oid)], prefix: &str, what: &str, name: &str) -> Result<Wanted, GitError> {
     let full = format!("{prefix}{name}");
     if !git2::Reference::is_valid_name(&full) {
         return Err(GitError::Request(format!(
@@ -64,7 +64,7 @@ fn by_name(offered: &[(String, Oid)], prefix: &str, what: &str, name: &str) -> R
 }
 
 /// The tag of the highest version in a range. Of several tags for one version it is the last by name.
-fn highest(offered: &[(String, Oid)], range: &str) -> Result<Wanted, GitError> {
+fn highest(offered: &[(&str, Oid)], range: &str) -> Result<Wanted, GitError> {
     let parsed = Range::parse(range)?;
     let tags = offered.iter().filter_map(|(name, _)| name.strip_prefix(TAGS));
     let versions = tags.filter_map(|tag| Some((version(tag)?, tag)));
@@ -78,13 +78,13 @@ fn highest(offered: &[(String, Oid)], range: &str) -> Result<Wanted, GitError> {
 }
 
 /// The one that is offered under its full name, which begins with `prefix`.
-fn find(offered: &[(String, Oid)], prefix: &str, full: &str) -> Option<Wanted> {
-    let (name, id) = offered.iter().find(|(name, _)| name == full)?;
+fn find(offered: &[(&str, Oid)], prefix: &str, full: &str) -> Option<Wanted> {
+    let (name, id) = offered.iter().find(|(name, _)| *name == full)?;
     let reference = name.strip_prefix(prefix)?.to_owned();
-    Some(Wanted { source: Some(name.clone()), id: *id, reference })
+    Some(Wanted { source: Some((*name).to_owned()), id: *id, reference })
 }
 
-fn list(offered: &[(String, Oid)], prefix: &str) -> String {
+fn list(offered: &[(&str, Oid)], prefix: &str) -> String {
     let names: Vec<&str> = offered.iter().filter_map(|(name, _)| name.strip_prefix(prefix)).collect();
     let more = match names.len().saturating_sub(LISTED) {
         0 => String::new(),
@@ -97,12 +97,12 @@ fn list(offered: &[(String, Oid)], prefix: &str) -> String {
 ///
 /// git2 panics when it is asked for a name that is not UTF-8, and whoever may push any branch may make one. Such ones
 /// are left out, as are names that Git itself would refuse: nobody can ask for them.
-fn named(heads: &[RemoteHead<'_>]) -> Vec<(String, Oid)> {
+fn named<'a>(heads: &'a [RemoteHead<'_>]) -> Vec<(&'a str, Oid)> {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
-    let named = |head: &RemoteHead<'_>| {
-        let name = panic::catch_unwind(AssertUnwindSafe(|| head.name().to_owned())).ok()?;
-        let usable = (name.starts_with(HEADS) || name.starts_with(TAGS)) && git2::Reference::is_valid_name(&name);
+    let named = |head: &'a RemoteHead<'_>| {
+        let name = panic::catch_unwind(AssertUnwindSafe(|| head.name())).ok()?;
+        let usable = (name.starts_with(HEADS) || name.starts_with(TAGS)) && git2::Reference::is_valid_name(name);
         usable.then(|| (name, head.oid()))
     };
     let offered = heads.iter().filter_map(named).collect();
