@@ -25,6 +25,7 @@ fn lease(name: &str) -> Value {
     json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}})
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "a literal each time")]
 fn metadata(metadata: Value) -> Value {
     json!({"metadata": metadata})
 }
