@@ -6,7 +6,6 @@ use std::fs;
 use std::path::Path;
 
 use boon::{Compiler, SchemaIndex, Schemas};
-use futures::StreamExt as _;
 use kube::api::{DynamicObject, Patch, PatchParams, ValidationDirective};
 use kube::{Api, Client, Discovery};
 use serde::Deserialize as _;
@@ -260,34 +259,77 @@ async fn every_bad_value_is_refused_by_its_name_before_anything_is_applied_or_is
     let (schemas, index) = compiled();
     let all = bad_instances(&schema, &everything);
     assert!(all.len() > 5_000, "{}", all.len());
-    let passing: Vec<(usize, &(String, Value))> = all
-        .iter()
-        .enumerate()
-        .filter(|(_, (_, values))| schemas.validate(&over(defaults.clone(), values), index).is_ok())
-        .collect();
+    let passing: Vec<&(String, Value)> =
+        all.iter().filter(|(_, values)| schemas.validate(&over(defaults.clone(), values), index).is_ok()).collect();
     assert!(passing.len() > 100, "the schema refuses everything: {}", passing.len());
-    let wrong: Vec<String> = futures::stream::iter(passing)
-        .map(async |(number, (at, values))| {
-            let case = || format!("{at} = {}", values.pointer(at).unwrap_or_default());
-            let ran = rendered(&program, folder.path(), number, values).await;
-            if !ran.succeeded() {
-                return (!ran.stderr.contains("values: "))
-                    .then(|| format!("{}: without words: {}", case(), ran.stderr));
+    let chart = Chart { program, folder: folder.path().to_owned(), server, good };
+    let (mut work, mut wrong) = (batches(&passing), Vec::new());
+    while let Some(batch) = work.pop() {
+        let mut values = everything.clone();
+        for (at, changed) in &batch {
+            changed.pointer(at).unwrap().clone_into(values.pointer_mut(at).unwrap());
+        }
+        match chart.judge(&values).await {
+            Ok(()) => {}
+            // who of them it was
+            Err(_) if batch.len() > 1 => {
+                let (some, others) = batch.split_at(batch.len() / 2);
+                work.extend([some.to_vec(), others.to_vec()]);
             }
-            let objects = match parsed(&ran.stdout) {
-                Ok(objects) => objects,
-                Err(error) => return Some(format!("{}: no YAML: {error}", case())),
-            };
-            for object in objects.iter().filter(|object| !good.contains(&object.to_string())) {
-                if let Err(error) = server.takes(object).await {
-                    return Some(format!("{}: {error}", case()));
-                }
+            Err(Fault::Told) => {}
+            Err(Fault::Late(why)) => {
+                wrong.push(format!("{} = {}: {why}", batch[0].0, values.pointer(&batch[0].0).unwrap()));
             }
-            None
-        })
-        .buffer_unordered(4)
-        .filter_map(async |wrong| wrong)
-        .collect()
-        .await;
+        }
+    }
     assert!(wrong.is_empty(), "{} values are refused too late:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Cases of which no two change the same place, so that they can be tried at once.
+fn batches<'a>(cases: &[&'a (String, Value)]) -> Vec<Vec<&'a (String, Value)>> {
+    let within = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let mut all: Vec<Vec<&(String, Value)>> = Vec::new();
+    for case in cases {
+        let apart = |batch: &&mut Vec<&(String, Value)>| {
+            !batch.iter().any(|(at, _)| within(at, &case.0) || within(&case.0, at))
+        };
+        match all.iter_mut().find(apart) {
+            Some(batch) => batch.push(case),
+            None => all.push(vec![case]),
+        }
+    }
+    all
+}
+
+/// Why values did not get through.
+enum Fault {
+    /// Helm said in words which value it is.
+    Told,
+    /// It did not, or the API server had to.
+    Late(String),
+}
+
+struct Chart {
+    program: std::path::PathBuf,
+    folder: std::path::PathBuf,
+    server: Server,
+    /// What is rendered with good values, which the API server has taken.
+    good: HashSet<String>,
+}
+
+impl Chart {
+    async fn judge(&self, values: &Value) -> Result<(), Fault> {
+        let ran = rendered(&self.program, &self.folder, 1, values).await;
+        if !ran.succeeded() {
+            let told =
+                ["values: ", "values don't meet the specifications"].iter().any(|words| ran.stderr.contains(words));
+            return Err(if told { Fault::Told } else { Fault::Late(ran.stderr) });
+        }
+        for object in parsed(&ran.stdout).map_err(Fault::Late)? {
+            if !self.good.contains(&object.to_string()) {
+                self.server.takes(&object).await.map_err(Fault::Late)?;
+            }
+        }
+        Ok(())
+    }
 }

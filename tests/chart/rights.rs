@@ -21,6 +21,41 @@ fn secret(name: &str, kind: &str) -> Value {
     })
 }
 
+fn lease(name: &str) -> Value {
+    json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}})
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "a literal each time")]
+fn metadata(metadata: Value) -> Value {
+    json!({"metadata": metadata})
+}
+
+/// What whoever holds the token would do: how, to what, and by which words it is refused.
+fn misuses() -> Vec<(&'static str, usize, Value, &'static str)> {
+    let owner = json!({"apiVersion": "v1", "kind": "Namespace", "name": "default", "uid": "x"});
+    vec![
+        // the token of an account of the namespace, under a name that the account may read
+        ("POST", 0, secret("git-login", "kubernetes.io/service-account-token"), "no Secret but"),
+        ("POST", 0, secret("sekuire-webhook-certificate", "kubernetes.io/service-account-token"), "no Secret but"),
+        ("POST", 0, secret("git-login", "kubernetes.io/tls"), "no Secret but"),
+        ("POST", 0, secret("other", "bootstrap.kubernetes.io/token"), "no Secret but"),
+        ("POST", 1, lease("kube-controller-manager"), "no Lease but"),
+        ("merge", 2, json!({"spec": {"url": "https://evil.example/a"}}), "nothing of a PolicyRepository but"),
+        ("merge", 2, json!({"spec": {"suspend": true}}), "nothing of a PolicyRepository but"),
+        (
+            "merge",
+            2,
+            metadata(json!({"annotations": {"sekuire.ai/accept-history": "x"}})),
+            "nothing of a PolicyRepository but",
+        ),
+        ("merge", 2, metadata(json!({"annotations": {"a": "c"}})), "nothing of a PolicyRepository but"),
+        ("merge", 2, metadata(json!({"annotations": null})), "nothing of a PolicyRepository but"),
+        ("merge", 2, metadata(json!({"labels": {"a": "c"}})), "nothing of a PolicyRepository but"),
+        ("merge", 2, metadata(json!({"finalizers": ["example.com/hold"]})), "nothing of a PolicyRepository but"),
+        ("merge", 2, metadata(json!({"ownerReferences": [owner]})), "nothing of a PolicyRepository but"),
+    ]
+}
+
 #[tokio::test]
 async fn whoever_holds_the_token_of_the_account_makes_no_other_secret_or_lease_and_changes_no_repository() {
     let program = match find() {
@@ -39,9 +74,6 @@ async fn whoever_holds_the_token_of_the_account_makes_no_other_secret_or_lease_a
     let secrets = format!("/api/v1/namespaces/{NAMESPACE}/secrets?dryRun=All");
     let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases?dryRun=All");
     let policies = "/apis/sekuire.ai/v1alpha1/policyrepositories/policies?dryRun=All";
-    let lease =
-        |name: &str| json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}});
-    let metadata = |metadata: Value| json!({"metadata": metadata});
     until("policy and RBAC are in force", async || {
         match ask(&account, "POST", &secrets, &secret("git-login", "Opaque")).await {
             Err(why) if why.contains("the policy controller writes no Secret but") => Ok(()),
@@ -49,34 +81,9 @@ async fn whoever_holds_the_token_of_the_account_makes_no_other_secret_or_lease_a
         }
     })
     .await;
-    let owner = json!({"apiVersion": "v1", "kind": "Namespace", "name": "default", "uid": "x"});
-    for (way, path, body, words) in [
-        // the token of an account of the namespace, under a name that the account may read
-        ("POST", &*secrets, secret("git-login", "kubernetes.io/service-account-token"), "no Secret but"),
-        (
-            "POST",
-            &*secrets,
-            secret("sekuire-webhook-certificate", "kubernetes.io/service-account-token"),
-            "no Secret but",
-        ),
-        ("POST", &*secrets, secret("git-login", "kubernetes.io/tls"), "no Secret but"),
-        ("POST", &*secrets, secret("other", "bootstrap.kubernetes.io/token"), "no Secret but"),
-        ("POST", &*leases, lease("kube-controller-manager"), "no Lease but"),
-        ("merge", policies, json!({"spec": {"url": "https://evil.example/a"}}), "nothing of a PolicyRepository but"),
-        ("merge", policies, json!({"spec": {"suspend": true}}), "nothing of a PolicyRepository but"),
-        (
-            "merge",
-            policies,
-            metadata(json!({"annotations": {"sekuire.ai/accept-history": "x"}})),
-            "nothing of a PolicyRepository but",
-        ),
-        ("merge", policies, metadata(json!({"annotations": {"a": "c"}})), "nothing of a PolicyRepository but"),
-        ("merge", policies, metadata(json!({"annotations": null})), "nothing of a PolicyRepository but"),
-        ("merge", policies, metadata(json!({"labels": {"a": "c"}})), "nothing of a PolicyRepository but"),
-        ("merge", policies, metadata(json!({"finalizers": ["example.com/hold"]})), "nothing of a PolicyRepository but"),
-        ("merge", policies, metadata(json!({"ownerReferences": [owner]})), "nothing of a PolicyRepository but"),
-    ] {
-        let said = ask(&account, way, path, &body).await.expect_err(&body.to_string());
+    let paths = [secrets.as_str(), leases.as_str(), policies];
+    for (way, path, body, words) in misuses() {
+        let said = ask(&account, way, paths[path], &body).await.expect_err(&body.to_string());
         assert!(said.contains(words), "{body}: {said}");
     }
     for (way, path, body) in [

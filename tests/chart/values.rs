@@ -128,6 +128,12 @@ fn senseless() -> Vec<(Value, &'static str)> {
             json!({"labelPolicy": {"rules": [{"groups": ["a"], "workspaces": ["a*b"], "namespaces": ["a"]}]}}),
             "/labelPolicy/rules/0/workspaces/0",
         ),
+    ]
+}
+
+/// The same of pods, networks and what is handed through.
+fn senseless_of_pods() -> Vec<(Value, &'static str)> {
+    vec![
         (json!({"resources": {"limits": {"memory": "much"}}}), "/resources/limits/memory"),
         (json!({"dataSizeLimit": "0"}), "/dataSizeLimit"),
         (json!({"dataSizeLimit": "1k"}), "/dataSizeLimit"),
@@ -212,7 +218,7 @@ async fn values_that_make_no_sense_are_refused_by_their_name() {
         Err(why) => skip!(why),
     };
     let folder = tempfile::tempdir().unwrap();
-    for (values, named) in senseless().into_iter().chain(senseless_together()) {
+    for (values, named) in senseless().into_iter().chain(senseless_of_pods()).chain(senseless_together()) {
         let file = folder.path().join("values.json");
         fs::write(&file, values.to_string()).unwrap();
         let said = render(&helm_program, &["--values", file.to_str().unwrap()]).await.refused();

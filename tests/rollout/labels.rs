@@ -173,8 +173,10 @@ fn rules() -> Value {
     ])
 }
 
-/// By group and namespace: from which labels to which, and whether that is allowed. `-` is no label.
-const MOVES: [(&str, &str, [&str; 2], [&str; 2], bool); 25] = [
+/// Group, namespace, workspace and mode before and after, and whether that is allowed. `-` is no label.
+type Move = (&'static str, &'static str, [&'static str; 2], [&'static str; 2], bool);
+
+const MOVES: [Move; 25] = [
     ("gitops", "team-a-1", ["-", "ws_a"], ["-", "-"], true),
     ("gitops", "exact", ["-", "ws_a"], ["-", "-"], true),
     ("gitops", "team-a-2", ["-", "ws_b_1"], ["-", "-"], true),
@@ -187,7 +189,7 @@ const MOVES: [(&str, &str, [&str; 2], [&str; 2], bool); 25] = [
     ("tenants", "team-a-7", ["-", "ws_a"], ["-", "-"], true),
     ("gitops", "team-a-8", ["-", "ws_c"], ["-", "-"], false),
     ("gitops", "team-a-9", ["-", "ws_a1"], ["-", "-"], false),
-    ("gitops", "team-a-10", ["-", "ws_"], ["-", "-"], false),
+    ("gitops", "team-a-10", ["-", "ws"], ["-", "-"], false),
     ("gitops", "team-a-11", ["ws_x", "ws_a"], ["-", "-"], false),
     ("gitops", "team-a-12", ["ws_x", "-"], ["-", "-"], false),
     ("gitops", "team-b-3", ["-", "ws_a"], ["-", "-"], false),
