@@ -2,6 +2,7 @@
 
 mod account;
 mod helm;
+mod kinds;
 mod restore;
 mod server;
 mod upgrade;
