@@ -75,8 +75,13 @@ fn no_page_says_agents_to_kubectl_without_the_group_or_the_short_name() {
         let lines: Vec<&str> = text.lines().collect();
         for (number, line) in lines.iter().enumerate().filter(|(_, line)| line.contains("resources:")) {
             if line.split(|c: char| !c.is_alphanumeric()).any(|word| word == "agents") {
-                let before = lines[number.saturating_sub(2)..number].join("\n");
-                assert!(before.contains("sekuire.ai"), "{}:{}: {line}", page.display(), number + 1);
+                let around = lines[number.saturating_sub(4)..lines.len().min(number + 5)].join("\n");
+                assert!(
+                    around.contains("sekuire.ai") || around.contains("$group"),
+                    "{}:{}: {line}",
+                    page.display(),
+                    number + 1
+                );
             }
         }
     }
