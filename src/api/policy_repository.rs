@@ -214,7 +214,7 @@ pub struct PolicyRepositoryStatus {
     #[serde(default, deserialize_with = "super::sent::lenient", skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready` always; `Reconciling`, `Stalled` and `Stale` only while true; `SourceVerified`, which names the signer, if
-    /// `spec.verify` asks for one and the last look got that far.
+    /// `spec.verify` asks for one and the last look got that far; `ReceiverReady` if `spec.receiver` asks for one.
     #[serde(default, deserialize_with = "super::sent::readable")]
     #[schemars(schema_with = "super::crds::conditions")]
     pub conditions: Vec<Condition>,

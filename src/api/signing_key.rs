@@ -79,7 +79,7 @@ pub struct SigningKeyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready` is True while the key can verify documents; its reason says why not (`WeakKey`, `DuplicateKeyId`,
-    /// `MalformedKey`, `KeyRevoked`, `KeyExpired`, `KeyNotYetValid`). `Expiring` is there while `notAfter` is less than 30
+    /// `MalformedKey`, `KeyRevoked`, `KeyExpired`, `KeyNotYetValid`). `Stalled` is there with it while somebody has to act. `Expiring` is there while `notAfter` is less than 30
     /// days away.
     #[serde(default, deserialize_with = "super::sent::readable")]
     #[schemars(schema_with = "super::crds::conditions")]

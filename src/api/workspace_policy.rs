@@ -68,7 +68,8 @@ pub struct WorkspacePolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`: Git and the cluster agree; else the reason says what was refused. `Verified`: hash, signatures, key and
-    /// validity of the document in this object hold. `Enforced`: agents of the workspace are held to it. `Expiring` is
+    /// validity of the document in this object hold. `Enforced`: agents of the workspace are held to it. `Stalled` is there
+    /// while `Ready` is False until somebody acts. `Expiring` is
     /// there while the enforced document, or a key that it needs, ends in less than 30 days.
     #[serde(default, deserialize_with = "super::sent::readable")]
     #[schemars(schema_with = "super::crds::conditions")]

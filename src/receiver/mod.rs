@@ -6,7 +6,7 @@
 //! ```
 //!
 //! It only ever asks for a look, and believes nothing that it is sent: whoever has a repository's token can have it
-//! fetched, at most once a second, and no more. Every replica serves it. One way leads from all of them to the one that
+//! fetched, at most once a second by each replica, and no more. Every replica serves it. One way leads from all of them to the one that
 //! leads, and it is the one that people use too: the annotation. The leader goes it as well. That costs it one write of
 //! a few milliseconds, and in return there is no second way that could behave differently, and no second look.
 

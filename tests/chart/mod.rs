@@ -5,6 +5,7 @@ mod families;
 mod helm;
 mod instances;
 mod platform;
+mod kinds;
 mod restore;
 mod rights;
 mod server;

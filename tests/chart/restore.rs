@@ -1,54 +1,63 @@
 //! The drill of docs/backup.md: what is state is saved, restored into an empty cluster, and enforced again.
 
-use serde_json::{Value, json};
+use std::path::Path;
 
-use crate::cluster::{Cluster, ClusterOptions, ControllerOptions};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::cluster::command::run;
+use crate::cluster::skip::skip;
+use crate::cluster::{Cluster, ClusterOptions, ControllerOptions, Signer, User};
 use crate::resilience::support::{DENIED, Site, agent, dry_run, until};
 
-/// What docs/backup.md says: in this order.
-const STATE: [&str; 6] =
-    ["signingkeys", "signingthresholds", "workspacepolicies", "policyledgers", "policyrepositories", "agents"];
-
-/// The objects of a kind, as one would put them into a backup.
-async fn save(cluster: &Cluster, kind: &str) -> String {
-    cluster.kubectl(["get", kind, "--all-namespaces", "-o", "json"]).await.ok()
+/// The commands of the page, in its order: to save, and to restore.
+fn commands() -> [String; 2] {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/backup.md")).unwrap();
+    let blocks: Vec<String> = page.split("```\n").skip(1).step_by(2).map(str::to_owned).collect();
+    blocks.try_into().unwrap_or_else(|blocks| panic!("not two blocks of commands: {blocks:?}"))
 }
 
-/// A saved list without what belongs to the cluster that it comes from.
-fn portable(saved: &str) -> String {
-    let mut list: Value = serde_json::from_str(saved).unwrap();
-    for object in list["items"].as_array_mut().unwrap() {
-        for member in ["uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences"]
-        {
-            object["metadata"].as_object_mut().unwrap().remove(member);
-        }
-    }
-    list.to_string()
+/// Types commands in a folder, at a cluster; all have to succeed.
+async fn type_in(cluster: &Cluster, folder: &Path, commands: &str) {
+    let mut bash = Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", commands]).current_dir(folder).envs(cluster.kubectl_env(User::ADMIN));
+    bash.env("PATH", format!("{}:{}", cluster.programs().display(), std::env::var("PATH").unwrap()));
+    run(bash, b"").await.ok();
 }
 
-async fn apply(cluster: &Cluster, list: &str) {
-    if serde_json::from_str::<Value>(list).unwrap()["items"] != json!([]) {
-        cluster.apply(list).await.ok();
-    }
+/// A version of the workspace, signed by both where `other` is given.
+fn document(site: &Site, version: &str, denied: &[&str], other: Option<&Signer>) -> Value {
+    let content = json!({"agent": {"capabilities": {"denied_tools": denied}}});
+    let document = site.signer.document("ws_a", version, "active", content);
+    let document = other.map_or(document.clone(), |other| other.cosign(&document));
+    serde_json::from_str(&document).unwrap()
 }
 
 #[tokio::test]
-async fn what_is_restored_is_enforced_again_with_its_marks_and_nothing_older_is_taken() {
+async fn what_the_commands_of_the_page_restore_is_enforced_again_with_its_marks_and_nothing_older_is_taken() {
+    if std::process::Command::new("jq").arg("--version").output().is_err() {
+        skip!("needs jq");
+    }
     let site = Site::new(ClusterOptions::default()).await;
-    let first = site.commit([&site.document("ws_a", "1", &[])]).await;
+    let other = Signer::new(8);
+    let threshold = json!({"apiVersion": "sekuire.ai/v1alpha1", "kind": "SigningThreshold", "metadata": {"name": "two"},
+        "spec": {"workspaces": ["ws_a"], "signatures": 2}});
+    for manifest in [other.manifest("security", &["ws_*"]), threshold] {
+        site.cluster.apply(&manifest.to_string()).await.ok();
+    }
+    let first = site.commit([&document(&site, "1", &[], Some(&other))]).await;
     let controller = ControllerOptions::new("a").start(&site.cluster).await;
     site.enforced("ws-a", "1").await;
-    site.commit([&site.document("ws_a", "2", &[DENIED])]).await;
+    site.commit([&document(&site, "2", &[DENIED], Some(&other))]).await;
     site.enforced("ws-a", "2").await;
     let namespace = site.namespace("ws_a").await;
     let running = agent(&namespace, "running", &["calculator"]);
     until("admitted", async || site.agents(&namespace).create(&dry_run(), &running).await.map(drop)).await;
     site.agents(&namespace).create(&Default::default(), &running).await.unwrap();
     drop(controller);
-    let mut backup = Vec::new();
-    for kind in STATE {
-        backup.push(portable(&save(&site.cluster, kind).await));
-    }
+    let backup = tempfile::tempdir().unwrap();
+    let [save, restore] = commands();
+    type_in(&site.cluster, backup.path(), &save).await;
 
     // somebody took the repository back to the old version meanwhile
     site.repo.reset(&first).await;
@@ -56,12 +65,7 @@ async fn what_is_restored_is_enforced_again_with_its_marks_and_nothing_older_is_
     drop((cluster, client));
     let cluster = Cluster::start().await;
     cluster.install_crds().await;
-    let labels = json!({"sekuire.ai/workspace": "ws_a"});
-    let bound = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
-    cluster.apply(&bound.to_string()).await.ok();
-    for list in &backup {
-        apply(&cluster, list).await;
-    }
+    type_in(&cluster, backup.path(), &restore).await;
     let site = Site { client: cluster.client().await, cluster, repo, signer };
     assert!(site.agents(&namespace).get_opt("running").await.unwrap().is_some());
     // no folder of clones: it is a cache
@@ -79,7 +83,10 @@ async fn what_is_restored_is_enforced_again_with_its_marks_and_nothing_older_is_
     assert_eq!(policy.spec.document["version"], "2");
     assert_eq!(ledger.spec.version.to_string(), "2");
     // the cursor came back with the repository's status only where statuses are restored; the mark holds without it
-    site.commit([&site.document("ws_a", "3", &[DENIED])]).await;
+    site.commit([&document(&site, "3", &[DENIED], None)]).await;
+    site.at_rest().await;
+    assert_eq!(site.policies().get("ws-a").await.unwrap().spec.document["version"], "2", "one signature of two");
+    site.commit([&document(&site, "3", &[DENIED], Some(&other))]).await;
     until("the next version is enforced", async || {
         let (policy, ledger) = (site.policies().get("ws-a").await, site.ledgers().get("ws-a").await);
         let (policy, ledger) = (policy.map_err(|e| e.to_string())?, ledger.map_err(|e| e.to_string())?);

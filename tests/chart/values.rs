@@ -79,6 +79,39 @@ fn the_readme_of_the_chart_has_every_value_with_its_default_and_no_other() {
     assert_eq!(told, leaves(&read(&format!("{CHART}/values.yaml"))));
 }
 
+/// What stands above each value in `values.yaml`, by its path.
+fn comments() -> BTreeMap<String, String> {
+    let text = fs::read_to_string(format!("{CHART}/values.yaml")).unwrap();
+    let (mut path, mut comment, mut all) = (Vec::new(), Vec::new(), BTreeMap::new());
+    for line in text.lines() {
+        let trimmed = line.trim_start();
+        if let Some(words) = trimmed.strip_prefix('#') {
+            comment.push(words.trim());
+            continue;
+        }
+        if let Some((name, _)) = trimmed.split_once(':').filter(|(name, _)| name.chars().all(char::is_alphanumeric)) {
+            path.truncate((line.len() - trimmed.len()) / 2);
+            path.push(name);
+            all.insert(path.join("."), comment.join(" "));
+        }
+        comment.clear();
+    }
+    all
+}
+
+#[test]
+fn the_readme_of_the_chart_says_of_every_value_what_stands_above_it() {
+    let (readme, comments) = (fs::read_to_string(format!("{CHART}/README.md")).unwrap(), comments());
+    let mut rows = 0;
+    for row in readme.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let (path, rest) = row.split_once("` | `").unwrap();
+        let words = rest.split_once("` | ").unwrap().1.trim_end_matches(" |");
+        assert_eq!(Some(words), comments.get(path).map(String::as_str), "{path}");
+        rows += 1;
+    }
+    assert_eq!(rows, leaves(&read(&format!("{CHART}/values.yaml"))).len());
+}
+
 /// Values that make no sense, and what has to be named when they are refused.
 fn senseless() -> Vec<(Value, &'static str)> {
     vec![

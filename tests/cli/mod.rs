@@ -6,6 +6,7 @@ mod getting_started;
 mod key;
 mod lifecycle;
 mod manual;
+mod names;
 mod pull;
 mod python;
 mod repo;

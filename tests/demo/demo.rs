@@ -124,7 +124,7 @@ async fn admission(shell: &Shell) -> Step {
     shell.refused("kubectl apply -f agents/research/crawler.yaml").await?.shows("filesystem.blocked")?;
     shell.refused("kubectl apply -f agents/payments/refund-helper.yaml").await?.shows("tool.not_approved")?;
     shell.refused("kubectl apply -f agents/payments/log-cleaner.yaml").await?.shows("tool.blocked")?;
-    shell.run("kubectl get agents -A").await?.lacks("shadow-bot")?;
+    shell.run("kubectl get skagent -A").await?.lacks("shadow-bot")?;
     Ok(())
 }
 

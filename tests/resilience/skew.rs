@@ -13,7 +13,8 @@ use std::{
 };
 
 use kube::Client;
-use serde_json::Value;
+use sekuire_policy::api::Agent;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::{
@@ -33,11 +34,36 @@ fn denied_by(version: u32) -> String {
     format!("tool-{version}")
 }
 
-/// What a replica is asked: by its namespace, the tool of an agent, and the rule that it must be refused by, if any.
+/// What the webhook's own refusal begins with, as the API server passes it on. When the webhook does not answer, it says something
+/// else.
+const OWN_DENIAL: &str = "denied the request: Agent ";
+
+/// A version of the document that moves on: of each kind of rules one, and its own tool.
+fn moving(site: &Site, version: u32) -> Value {
+    let content = json!({
+        "agent": {
+            "capabilities": {"denied_tools": [DENIED, denied_by(version)]},
+            "models": {"denied_models": ["gpt-4"]},
+        },
+        "permissions": {
+            "network": {"enabled": true, "blocked_domains": ["evil.example.com"]},
+            "filesystem": {"enabled": true, "allowed_paths": ["/data/*"]},
+        },
+    });
+    serde_json::from_str(&site.signer.document(MOVING, &version.to_string(), "active", content)).unwrap()
+}
+
+/// What a replica is asked: an agent, and the rule that it must be refused by, if any.
 struct Question {
-    namespace: String,
-    tool: String,
+    agent: Agent,
     rule: Option<&'static str>,
+}
+
+/// The agent with one tool, and something else of its spec replaced.
+fn asking(namespace: &str, tool: &str, member: &str, value: Value) -> Agent {
+    let mut agent = serde_json::to_value(agent(namespace, "probe", &[tool])).unwrap();
+    agent["spec"][member] = value;
+    serde_json::from_value(agent).unwrap()
 }
 
 struct Upgrade {
@@ -52,8 +78,7 @@ impl Upgrade {
     /// What is right while this version is enforced: of the versions, each denies its own tool and no other's.
     fn questions(&self, version: u32) -> Vec<Question> {
         let question = |namespace: &str, tool: &str, refused: bool| Question {
-            namespace: namespace.to_owned(),
-            tool: tool.to_owned(),
+            agent: agent(namespace, "probe", &[tool]),
             rule: refused.then_some("[tool.blocked]"),
         };
         let mut all = vec![
@@ -63,15 +88,26 @@ impl Upgrade {
             question(&self.still, "search", false),
         ];
         all.extend((1..=version).map(|of| question(&self.moving, &denied_by(of), of == version)));
-        let workspace = Some("[workspace.unbound]");
-        all.push(Question { namespace: "default".to_owned(), tool: "search".to_owned(), rule: workspace });
+        all.push(Question { agent: agent("default", "probe", &["search"]), rule: Some("[workspace.unbound]") });
+        // of each kind of rules one, as each has code of its own
+        let moving = |member: &str, value: Value| asking(&self.moving, "search", member, value);
+        let network = |host: &str| json!({"network": {"allowedHosts": [host], "requireTls": true}});
+        let files = |path: &str| json!({"filesystem": {"allowedPaths": [path]}});
+        let model = |name: &str| json!({"provider": "anthropic", "name": name});
+        all.extend([
+            Question { agent: moving("model", model("gpt-4")), rule: Some("[model.blocked]") },
+            Question { agent: moving("model", model("claude-sonnet")), rule: None },
+            Question { agent: moving("permissions", network("evil.example.com")), rule: Some("[network.blocked]") },
+            Question { agent: moving("permissions", network("good.example.com")), rule: None },
+            Question { agent: moving("permissions", files("/etc/passwd")), rule: Some("[filesystem.not_allowed]") },
+            Question { agent: moving("permissions", files("/data/in")), rule: None },
+            Question { agent: moving("workspace", STILL.into()), rule: Some("[workspace.mismatch]") },
+        ]);
         all
     }
 
     async fn commit(&self, version: u32) {
-        let denied = denied_by(version);
-        let document = self.site.document(MOVING, &version.to_string(), &[DENIED, &denied]);
-        self.site.commit([&document]).await;
+        self.site.commit([&moving(&self.site, version)]).await;
     }
 
     /// Publishes a version, and waits until it is enforced and all these replicas, and the API server, say so.
@@ -98,8 +134,7 @@ impl Upgrade {
     /// Whether a replica answers every question as is right.
     async fn right(&self, replica: &Client, version: u32) -> Result<(), String> {
         for question in self.questions(version) {
-            let agent = agent(&question.namespace, "probe", &[&question.tool]);
-            let (allowed, why) = probes::review(replica, &agent).await?;
+            let (allowed, why) = probes::review(replica, &question.agent).await?;
             question.judge((!allowed).then_some(why.as_str()))?;
         }
         Ok(())
@@ -108,8 +143,8 @@ impl Upgrade {
     /// Whether the API server does, which asks the replica that leads.
     async fn admits(&self, version: u32) -> Result<(), String> {
         for question in self.questions(version) {
-            let agent = agent(&question.namespace, "probe", &[&question.tool]);
-            let created = self.site.agents(&question.namespace).create(&dry_run(), &agent).await;
+            let namespace = question.agent.metadata.namespace.as_deref().unwrap_or_default();
+            let created = self.site.agents(namespace).create(&dry_run(), &question.agent).await;
             question.judge(created.err().map(|error| error.to_string()).as_deref())?;
         }
         Ok(())
@@ -135,39 +170,82 @@ impl Question {
             (Some(why), Some(rule)) => why.contains(rule),
             _ => false,
         };
-        let Question { namespace, tool, rule } = self;
-        if right { Ok(()) } else { Err(format!("{tool} in {namespace}, ought to be {rule:?}: {refused:?}")) }
+        let Question { agent, rule } = self;
+        let asked = json!([agent.metadata.namespace, agent.spec]);
+        if right { Ok(()) } else { Err(format!("{asked}, ought to be {rule:?}: {refused:?}")) }
     }
 }
 
-/// Tries agents that no version admits, without a pause, and notes it when one is admitted.
+/// Tries agents that no version admits, and agents that every version does, without a pause, through the API server. While one
+/// replica hands over to another, the API server may ask one that has gone; at any other time each answer has to be the webhook's
+/// own, and right.
 struct Guard {
     stop: Arc<AtomicBool>,
-    task: JoinHandle<(u32, Vec<String>)>,
+    handing_over: Arc<AtomicBool>,
+    task: JoinHandle<Watched>,
+}
+
+/// What a guard has seen.
+#[derive(Debug, Default)]
+struct Watched {
+    denied: usize,
+    admitted: usize,
+    /// Without an answer of the webhook, while one replica handed over to another.
+    unanswered: usize,
+    faults: Vec<String>,
+}
+
+impl Watched {
+    fn note(&mut self, what: &str, good: bool, answer: Result<Agent, kube::Error>, handing_over: bool) {
+        match answer {
+            Ok(_) if good => self.admitted += 1,
+            Ok(_) => self.faults.push(format!("{what} was admitted")),
+            Err(error) => {
+                let why = error.to_string();
+                if !why.contains(OWN_DENIAL) && handing_over {
+                    self.unanswered += 1;
+                } else if !good && why.contains(OWN_DENIAL) && why.contains("[tool.blocked]") {
+                    self.denied += 1;
+                } else {
+                    self.faults.push(format!("{what}: {why}"));
+                }
+            }
+        }
+    }
 }
 
 impl Guard {
     fn start(site: &Site, namespaces: [&str; 2]) -> Guard {
-        let stop = Arc::new(AtomicBool::new(false));
-        let tries = namespaces.map(|namespace| (site.agents(namespace), agent(namespace, "bad", &["search", DENIED])));
-        let stopped = stop.clone();
+        let (stop, handing_over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let tries = namespaces.map(|namespace| {
+            let bad = agent(namespace, "bad", &["search", DENIED]);
+            (site.agents(namespace), [(bad, false), (agent(namespace, "good", &["search"]), true)])
+        });
+        let (stopped, between) = (stop.clone(), handing_over.clone());
         let task = tokio::spawn(async move {
-            let (mut tried, mut admitted) = (0, Vec::new());
+            let mut watched = Watched::default();
             while !stopped.load(Ordering::Relaxed) {
-                for (api, agent) in &tries {
-                    tried += 1;
-                    if api.create(&dry_run(), agent).await.is_ok() {
-                        admitted.push(format!("{:?} was admitted", agent.metadata.namespace));
+                for (api, agents) in &tries {
+                    for (agent, good) in agents {
+                        let before = between.load(Ordering::Relaxed);
+                        let answer = api.create(&dry_run(), agent).await;
+                        let what = format!("{:?} in {:?}", agent.metadata.name, agent.metadata.namespace);
+                        watched.note(&what, *good, answer, before || between.load(Ordering::Relaxed));
                     }
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            (tried, admitted)
+            watched
         });
-        Guard { stop, task }
+        Guard { stop, handing_over, task }
     }
 
-    async fn stop(self) -> (u32, Vec<String>) {
+    /// Until it is said otherwise, answers may be missing.
+    fn hands_over(&self, yes: bool) {
+        self.handing_over.store(yes, Ordering::Relaxed);
+    }
+
+    async fn stop(self) -> Watched {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.unwrap()
     }
@@ -178,8 +256,7 @@ async fn installed(previous: &Path) -> (Upgrade, Controller) {
     let site = Site::with_kinds(Cluster::options(), &previous.join("crds")).await;
     let before = ControllerOptions::new("before").program(previous.join("sekuire")).start(&site.cluster).await;
     site.led_by("before").await;
-    let documents: [Value; 2] =
-        [site.document(MOVING, "1", &[DENIED, &denied_by(1)]), site.document(STILL, "1", &[DENIED])];
+    let documents: [Value; 2] = [moving(&site, 1), site.document(STILL, "1", &[DENIED])];
     let (moving, still) = (site.namespace(MOVING).await, site.namespace(STILL).await);
     site.commit(&documents).await;
     site.enforced("ws-moving", "1").await;
@@ -216,9 +293,11 @@ async fn replicas_of_this_version_and_the_one_before_agree_whichever_of_them_lea
     upgrade.rest("the version before leads").await;
 
     // the upgrade goes on
+    upgrade.guard.hands_over(true);
     assert!(before.terminate().await.success(), "{}", before.log());
     site.led_by("present").await;
     upgrade.agree(2, &[&present]).await;
+    upgrade.guard.hands_over(false);
     upgrade.publish(3, &[&present]).await;
     before.start_again();
     before.ready().await;
@@ -230,8 +309,11 @@ async fn replicas_of_this_version_and_the_one_before_agree_whichever_of_them_lea
     // and is taken back: the kinds first again, as by `helm rollback`
     site.cluster.apply_crds(&previous.join("crds")).await;
     upgrade.agree(4, &[&before, &present]).await;
+    upgrade.guard.hands_over(true);
     assert!(present.terminate().await.success(), "{}", present.log());
     site.led_by("before").await;
+    upgrade.agree(4, &[&before]).await;
+    upgrade.guard.hands_over(false);
     upgrade.publish(5, &[&before]).await;
     present.start_again();
     present.ready().await;
@@ -242,10 +324,13 @@ async fn replicas_of_this_version_and_the_one_before_agree_whichever_of_them_lea
 
     // until the next try; what an earlier commit said is not taken from either
     site.cluster.apply_crds(Path::new(CRDS)).await;
+    upgrade.guard.hands_over(true);
     assert!(before.terminate().await.success(), "{}", before.log());
     site.led_by("present").await;
+    upgrade.agree(6, &[&present]).await;
+    upgrade.guard.hands_over(false);
     upgrade.publish(7, &[&present]).await;
     upgrade.rest("this version is alone").await;
-    let (tried, admitted) = upgrade.guard.stop().await;
-    assert!(tried > 0 && admitted.is_empty(), "of {tried} agents that no version admits: {admitted:?}");
+    let watched = upgrade.guard.stop().await;
+    assert!(watched.denied > 0 && watched.admitted > 0 && watched.faults.is_empty(), "{watched:?}");
 }

@@ -6,7 +6,7 @@ use crate::cli::source::Found;
 use crate::cli::{note, warn};
 use std::sync::Arc;
 
-/// Hold agents against a policy, as the cluster would at admission.
+/// Hold agents against a policy, by the decision that the cluster makes at admission.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   sekuire agent check agents/ --policy policies/payments.json --trust keys/

@@ -24,8 +24,8 @@ use crate::policy::summary::{Statement, describe};
   sekuire policy show main:policies/payments.json cluster:ws_payments
   sekuire policy show policies/*.yaml --output json
 
-Without --trust, and without --kubeconfig or --context, nothing is verified, and the output says so. Exit code 1: a
-document was refused.
+Here --trust has no default: without it, and without --kubeconfig or --context, nothing is verified, and the output says
+so. Exit code 1: a document was refused.
 JSON: a list, one object a document, with file, the document's own members (policy_id, workspace_id, version, status,
 signing_key_id, hash and its times), digest, verification {result, message} and rules [{group, path, text}].")]
 pub(in crate::cli) struct Show {

@@ -27,7 +27,8 @@ use crate::policy::Reason;
 ///
 /// Every document is verified. With --base, the change is held against what was there before: versions rise, none is used
 /// twice, a workspace has one policy, and none is deleted that was not archived. With --agents or --cluster, agents are
-/// named that comply now and would not any more.
+/// named that comply now and would not any more. Without --base and without --cluster nothing is known of what was there before: an
+/// older version passes.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   sekuire repo check --trust keys/
