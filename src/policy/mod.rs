@@ -15,6 +15,7 @@ mod host;
 pub mod identity;
 pub mod keys;
 mod path;
+pub(crate) mod pem;
 pub mod pattern;
 pub mod private_key;
 pub mod reason;

@@ -1,6 +1,7 @@
 //! The command line, as a user has it: the real binary, its output and its exit code.
 
 mod agent;
+mod agent_input;
 mod docs;
 mod getting_started;
 mod key;
@@ -18,3 +19,4 @@ mod terminal;
 mod threshold;
 mod try_agents;
 mod validate;
+mod vendor_input;
