@@ -57,7 +57,9 @@ pub(super) struct Cluster {
 /// Configuration of a client: this kubeconfig, or what the environment says.
 pub(super) async fn config(kubeconfig: Option<&PathBuf>, context: Option<&str>) -> anyhow::Result<Config> {
     let found = match kubeconfig {
-        Some(path) => Some(read(path).with_context(|| format!("cannot read kubeconfig {}; see --kubeconfig", path.display()))?),
+        Some(path) => {
+            Some(read(path).with_context(|| format!("cannot read kubeconfig {}; see --kubeconfig", path.display()))?)
+        }
         None => from_environment()?,
     };
     let Some(kubeconfig) = found else {
@@ -65,7 +67,9 @@ pub(super) async fn config(kubeconfig: Option<&PathBuf>, context: Option<&str>) 
             bail!("found no kubeconfig; give --kubeconfig");
         }
         return Config::incluster().map_err(|_| {
-            anyhow!("found no cluster: no kubeconfig (KUBECONFIG, ~/.kube/config), and this is no pod; give --kubeconfig")
+            anyhow!(
+                "found no cluster: no kubeconfig (KUBECONFIG, ~/.kube/config), and this is no pod; give --kubeconfig"
+            )
         });
     };
     let proxy = proxy_of(&kubeconfig, context);
@@ -97,7 +101,8 @@ fn from_environment() -> anyhow::Result<Option<Kubeconfig>> {
         });
     }
     // an empty file says as little as one that is not there
-    Ok(merged.filter(|found| found.current_context.is_some() || !found.contexts.is_empty() || !found.clusters.is_empty()))
+    Ok(merged
+        .filter(|found| found.current_context.is_some() || !found.contexts.is_empty() || !found.clusters.is_empty()))
 }
 
 fn read(path: &Path) -> Result<Kubeconfig, KubeconfigError> {

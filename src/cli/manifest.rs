@@ -116,9 +116,12 @@ pub(super) fn documents(text: &str) -> Vec<Result<Document, (usize, String)>> {
     for (line, text) in pieces(text) {
         let source = text.lines().find_map(|line| line.strip_prefix("# Source: ")).map(|name| name.trim().to_owned());
         match values(&text) {
-            Ok(values) => all.extend(values.into_iter().filter(|(_, value)| !value.is_null()).map(|(below, value)| {
-                Ok(Document { line: line + below, source: source.clone(), value })
-            })),
+            Ok(values) => all.extend(
+                values
+                    .into_iter()
+                    .filter(|(_, value)| !value.is_null())
+                    .map(|(below, value)| Ok(Document { line: line + below, source: source.clone(), value })),
+            ),
             Err(unread) => {
                 let at = if unread.line > 0 { format!(" at line {}", line - 1 + unread.line) } else { String::new() };
                 let path = if unread.path.is_empty() { String::new() } else { format!("{}: ", unread.path) };
@@ -149,7 +152,8 @@ fn pieces(text: &str) -> Vec<(usize, String)> {
     for (number, line) in text.split_inclusive('\n').enumerate() {
         // of files that were put together, each may begin with a byte order mark
         let line = line.strip_prefix('\u{FEFF}').unwrap_or(line);
-        let boundary = line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        let boundary =
+            line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
         match (boundary, pieces.last_mut()) {
             (Some(rest), _) => pieces.push((number + 1, rest.to_owned())),
             (None, Some((_, piece))) => piece.push_str(line),

@@ -155,7 +155,9 @@ impl Trust {
                 let (name, spec): (_, SigningThresholdSpec) = of::<SigningThreshold, _>(manifest)?;
                 // as the cluster, which would not take it
                 if spec.workspaces.is_empty() || !(1..=16).contains(&spec.signatures) {
-                    bail!("{place}: {THRESHOLD} {name}: expected at least one of workspaces, and signatures from 1 to 16");
+                    bail!(
+                        "{place}: {THRESHOLD} {name}: expected at least one of workspaces, and signatures from 1 to 16"
+                    );
                 }
                 self.thresholds.push(spec.threshold(&name));
             }
@@ -168,7 +170,9 @@ impl Trust {
 }
 
 /// The name and the spec of an object, which is held against the schema of its kind.
-pub(super) fn of<K: CustomResourceExt, S: DeserializeOwned>(manifest: manifest::Manifest) -> anyhow::Result<(String, S)> {
+pub(super) fn of<K: CustomResourceExt, S: DeserializeOwned>(
+    manifest: manifest::Manifest,
+) -> anyhow::Result<(String, S)> {
     let manifest::Manifest { place, kind, mut value, .. } = manifest;
     let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
     Served::of::<K>().check(&mut value).map_err(|faults| anyhow!("{place}: {kind} {name}: {}", faults.join("; ")))?;
@@ -195,7 +199,8 @@ pub(super) fn public_keys(text: &str) -> Option<Result<Vec<PublicKey>, String>> 
         let typed = first.starts_with("ssh-") || first.starts_with("ecdsa-") || first.starts_with("sk-");
         typed || (first.len() == 64 && first.bytes().all(|byte| byte.is_ascii_hexdigit()) && first == line)
     };
-    let mut lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let mut lines =
+        text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     if blocks.is_empty() && !lines.clone().next().is_some_and(|(_, line)| is_line(line)) {
         return None;
     }

@@ -134,8 +134,8 @@ fn of_block(block: &pem::Block, passphrase: Option<&str>) -> Result<PrivateKey, 
 }
 
 fn of_openssh(text: &str, passphrase: Option<&str>) -> Result<PrivateKey, PrivateKeyFault> {
-    let mut key = ssh_key::PrivateKey::from_openssh(text)
-        .map_err(|_| malformed("not an OpenSSH private key of type ed25519"))?;
+    let mut key =
+        ssh_key::PrivateKey::from_openssh(text).map_err(|_| malformed("not an OpenSSH private key of type ed25519"))?;
     if !key.algorithm().is_ed25519() {
         return Err(malformed("an OpenSSH key, but not of type ed25519"));
     }

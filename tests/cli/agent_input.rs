@@ -237,15 +237,24 @@ fn what_is_passed_over_is_said_and_what_may_be_meant_is_a_fault() {
         check(&desk, "all.yaml")
     };
     for (other, said) in [
-        ("{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}", "not judged, since it is no Agent of sekuire.ai/v1alpha1: all.yaml:3: ConfigMap c"),
-        ("{apiVersion: agent.k8s.elastic.co/v1alpha1, kind: Agent, metadata: {name: e}}", "this Agent of agent.k8s.elastic.co/v1alpha1 is not judged"),
+        (
+            "{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}",
+            "not judged, since it is no Agent of sekuire.ai/v1alpha1: all.yaml:3: ConfigMap c",
+        ),
+        (
+            "{apiVersion: agent.k8s.elastic.co/v1alpha1, kind: Agent, metadata: {name: e}}",
+            "this Agent of agent.k8s.elastic.co/v1alpha1 is not judged",
+        ),
         ("{apiVersion: sekuire.ai/v1alpha1, kind: SigningKey, metadata: {name: k}}", "SigningKey k"),
     ] {
         let ended = with(other);
         assert_eq!((ended.code, ended.err.contains(said)), (0, true), "{other}: {}", ended.err);
     }
     for (other, said) in [
-        ("{apiVersion: sekuire.ai/v1beta1, kind: Agent, metadata: {name: b}}", "an Agent of \"sekuire.ai/v1beta1\"; this program knows sekuire.ai/v1alpha1"),
+        (
+            "{apiVersion: sekuire.ai/v1beta1, kind: Agent, metadata: {name: b}}",
+            "an Agent of \"sekuire.ai/v1beta1\"; this program knows sekuire.ai/v1alpha1",
+        ),
         ("{apiVersion: sekuire.io/v1alpha1, kind: Agent}", "did you mean an Agent of sekuire.ai/v1alpha1?"),
         ("{apiVersion: v1, kind: Agent}", "did you mean an Agent of sekuire.ai/v1alpha1?"),
         ("{apiVersion: sekuire.ai/v1alpha1, kind: agent}", "did you mean Agent?"),
@@ -298,7 +307,12 @@ fn a_text_that_would_cost_much_is_refused_in_little_time() {
         desk.write("bomb.yaml", &text);
         let start = std::time::Instant::now();
         let ended = check(&desk, "bomb.yaml");
-        assert_eq!((ended.code, ended.err.contains(said)), (1, true), "{what}: {}", &ended.err[..ended.err.len().min(500)]);
+        assert_eq!(
+            (ended.code, ended.err.contains(said)),
+            (1, true),
+            "{what}: {}",
+            &ended.err[..ended.err.len().min(500)]
+        );
         assert!(start.elapsed().as_secs() < 60, "{what} took {:?}", start.elapsed());
     }
 }
@@ -311,18 +325,79 @@ async fn scalars_are_read_as_kubectl_and_the_api_server_read_them() {
     cluster.kubectl(["create", "namespace", "a"]).await.ok();
     let desk = desk();
     let scalars = [
-        "yes", "No", "on", "OFF", "y", "N", "true", "TRUE", "tRUE", "'yes'", "\"true\"", "!!str yes", "!!bool yes", "!!bool 'no'", "~", "null", "''",
-        "400", "+400", "0400", "0o400", "0x400", "0b111", "4_00", "400.0", "4e2", ".4e3", "400.5", "08", "-1", "'400'", "!!int '400'", "!!float 400",
-        "1:30", "2026-01-01", ".inf", ".nan", "1.10", "007", "<<", "a: b", "*a", "!x 400", "! 400", "9223372036854775807", "1e400", "[400]", "{}", "- 400",
-        "|\n      400", ">-\n      yes", "!!binary NDAw", "# 400", "@x", "%x", "\"\\x41\"", "\"\\ud83d\\udfe2\"", "'a''b'", "a #b", "400 # c", "\t400",
+        "yes",
+        "No",
+        "on",
+        "OFF",
+        "y",
+        "N",
+        "true",
+        "TRUE",
+        "tRUE",
+        "'yes'",
+        "\"true\"",
+        "!!str yes",
+        "!!bool yes",
+        "!!bool 'no'",
+        "~",
+        "null",
+        "''",
+        "400",
+        "+400",
+        "0400",
+        "0o400",
+        "0x400",
+        "0b111",
+        "4_00",
+        "400.0",
+        "4e2",
+        ".4e3",
+        "400.5",
+        "08",
+        "-1",
+        "'400'",
+        "!!int '400'",
+        "!!float 400",
+        "1:30",
+        "2026-01-01",
+        ".inf",
+        ".nan",
+        "1.10",
+        "007",
+        "<<",
+        "a: b",
+        "*a",
+        "!x 400",
+        "! 400",
+        "9223372036854775807",
+        "1e400",
+        "[400]",
+        "{}",
+        "- 400",
+        "|\n      400",
+        ">-\n      yes",
+        "!!binary NDAw",
+        "# 400",
+        "@x",
+        "%x",
+        "\"\\x41\"",
+        "\"\\ud83d\\udfe2\"",
+        "'a''b'",
+        "a #b",
+        "400 # c",
+        "\t400",
     ];
     let places = ["    auditLogging: ", "    retentionDays: ", "  workspace: "];
     let mut differ = Vec::new();
     for scalar in scalars {
         for place in places {
             let text = match place {
-                "  workspace: " => format!("{HEAD}  compliance: {{auditLogging: true, retentionDays: 400}}\n  workspace: {scalar}\n"),
-                place if place.contains("audit") => format!("{HEAD}  compliance:\n    retentionDays: 400\n{place}{scalar}\n"),
+                "  workspace: " => {
+                    format!("{HEAD}  compliance: {{auditLogging: true, retentionDays: 400}}\n  workspace: {scalar}\n")
+                }
+                place if place.contains("audit") => {
+                    format!("{HEAD}  compliance:\n    retentionDays: 400\n{place}{scalar}\n")
+                }
                 place => format!("{HEAD}  compliance:\n    auditLogging: true\n{place}{scalar}\n"),
             };
             desk.write("agent.yaml", &text);

@@ -33,8 +33,12 @@ fn desk(content: &Value) -> Desk {
     std::fs::create_dir_all(desk.path("prompts")).unwrap();
     desk.write("prompts/system.md", "You help with invoices.\n");
     desk.write("system_prompt.md", "You help with invoices.\n");
-    desk.write("tools.json", r#"[{"name": "find_invoice", "description": "finds one", "parameters": {"type": "object"}}]"#);
-    let policy = json!({"policy_id": "p", "workspace_id": "ws_a", "version": "1", "status": "active", "content": content});
+    desk.write(
+        "tools.json",
+        r#"[{"name": "find_invoice", "description": "finds one", "parameters": {"type": "object"}}]"#,
+    );
+    let policy =
+        json!({"policy_id": "p", "workspace_id": "ws_a", "version": "1", "status": "active", "content": content});
     desk.write("p.json", &policy.to_string());
     assert_eq!(desk.sign(&["p.json"]).code, 0);
     desk
@@ -71,7 +75,9 @@ fn the_vendors_example_is_one_agent_and_complies_where_all_of_it_does() {
     let ended = check(&desk, &example());
     assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
     assert!(ended.err.contains("judged by no rule: project.version, project.description, "), "{}", ended.err);
-    for named in ["agent.llm.temperature", "permissions.filesystem.blocked_paths", "a2a", "deployment", "capabilities.provides"] {
+    for named in
+        ["agent.llm.temperature", "permissions.filesystem.blocked_paths", "a2a", "deployment", "capabilities.provides"]
+    {
         assert!(ended.err.contains(named), "{named}: {}", ended.err);
     }
 }
@@ -108,7 +114,8 @@ fn what_it_asks_for_is_held_against_the_policy() {
     config["project"]["sekuire_id"] = "0".repeat(64).into();
     assert!(broken(&desk, &config).iter().any(|(rule, _)| rule == "identity.mismatch"));
     // what bounds an hour bounds its minutes
-    let hourly = without(without(example(), "/rate_limits/requests/max_per_minute"), "/rate_limits/tokens/max_per_hour");
+    let hourly =
+        without(without(example(), "/rate_limits/requests/max_per_minute"), "/rate_limits/tokens/max_per_hour");
     assert!(broken(&desk, &hourly).iter().filter(|(rule, _)| rule == "rate.exceeded").count() == 2, "{hourly}");
 }
 
@@ -127,7 +134,10 @@ fn each_form_is_read() {
         (json!({"project": project, "identity": identity, "agent": section}), &["a"]),
         (json!({"project": project, "identity": identity, "agent": {"name": "a", "llm": llm}}), &["a"]),
         (json!({"project": project, "identity": identity, "agents": {"one": {"llm": llm}}}), &["one"]),
-        (json!({"project": project, "identity": identity, "agents": {"one": section, "two": section}}), &["one", "two", "x"]),
+        (
+            json!({"project": project, "identity": identity, "agents": {"one": section, "two": section}}),
+            &["one", "two", "x"],
+        ),
     ] {
         let ended = check(&desk, &form);
         assert_eq!(ended.code, 0, "{form}: {}{}", ended.out, ended.err);
@@ -136,7 +146,10 @@ fn each_form_is_read() {
         assert_eq!(found, names, "{form}");
     }
     // tools as a list, under `tools`, and as functions of a model's API
-    for tools in [r#"{"version": "1", "tools": [{"name": "t", "schema": {}}]}"#, r#"[{"type": "function", "function": {"name": "t", "parameters": {}}}]"#] {
+    for tools in [
+        r#"{"version": "1", "tools": [{"name": "t", "schema": {}}]}"#,
+        r#"[{"type": "function", "function": {"name": "t", "parameters": {}}}]"#,
+    ] {
         desk.write("tools.json", tools);
         assert_eq!(check(&desk, &json!({"project": project, "agent": section})).code, 0, "{tools}");
     }
@@ -172,9 +185,21 @@ fn what_is_not_read_is_named_and_does_not_comply() {
     // members of another type
     for (place, value, said) in [
         ("/permissions", json!([]), "permissions: found a list, expected an object"),
-        ("/permissions/network/allowed_hosts", json!("*"), "permissions.network.allowed_hosts: found \"*\", expected a list"),
-        ("/permissions/network/allowed_hosts", json!([7]), "allowed_hosts[0]: found 7, expected a text; put it in quotes"),
-        ("/rate_limits/requests/max_per_minute", json!("many"), "max_per_minute: found \"many\", expected a whole number"),
+        (
+            "/permissions/network/allowed_hosts",
+            json!("*"),
+            "permissions.network.allowed_hosts: found \"*\", expected a list",
+        ),
+        (
+            "/permissions/network/allowed_hosts",
+            json!([7]),
+            "allowed_hosts[0]: found 7, expected a text; put it in quotes",
+        ),
+        (
+            "/rate_limits/requests/max_per_minute",
+            json!("many"),
+            "max_per_minute: found \"many\", expected a whole number",
+        ),
         ("/rate_limits/requests/max_per_minute", json!(-1), "expected a whole number"),
         ("/agent/llm/model", json!("other"), "identity and agent describe one agent, and disagree on the model"),
         ("/agent/llm/base_url", json!("${URL:-https://a.example.com}"), "depends on the environment"),
@@ -190,8 +215,19 @@ fn what_is_not_read_is_named_and_does_not_comply() {
     // what a tool asks for by itself
     desk.write("tools.json", r#"[{"name": "t", "permissions": {"network": ["evil.example.com"]}}]"#);
     let ended = check(&desk, &example());
-    assert_eq!((ended.code, ended.err.contains("tools.json[0].permissions: unknown member")), (1, true), "{}", ended.err);
-    for text in ["", "permissions: {network: {allowed_hosts: [a]}}\n", "- a\n", "identity: {\n", "identity: {model: a, model: b}\n"] {
+    assert_eq!(
+        (ended.code, ended.err.contains("tools.json[0].permissions: unknown member")),
+        (1, true),
+        "{}",
+        ended.err
+    );
+    for text in [
+        "",
+        "permissions: {network: {allowed_hosts: [a]}}\n",
+        "- a\n",
+        "identity: {\n",
+        "identity: {model: a, model: b}\n",
+    ] {
         desk.write("sekuire.yml", text);
         let ended = desk.run(&["agent", "check", "sekuire.yml", "--policy", "p.json", "--trust", "keys", "-o", "json"]);
         assert_eq!((ended.code, ended.out.trim()), (1, "[]"), "{text:?}: {}", ended.err);

@@ -206,8 +206,10 @@ fn a_number_in_the_place_of_a_text_is_answered_with_quotes() {
                 *spoilt.pointer_mut(&place).unwrap() = "PLACE".into();
                 let text = spoilt.to_string().replace("\"PLACE\"", number);
                 let fault = Document::parse(text.as_bytes(), format).unwrap_err();
-                let said = fault.message.contains("in quotes") || fault.message.contains("such as \"")
-                    || fault.message.contains("hex digits") || fault.message.contains("one of draft")
+                let said = fault.message.contains("in quotes")
+                    || fault.message.contains("such as \"")
+                    || fault.message.contains("hex digits")
+                    || fault.message.contains("one of draft")
                     || fault.message.contains("an id: ");
                 assert!(said && fault.message.starts_with("expected "), "{place} {number}: {fault}");
                 assert!(!fault.message.contains("whole number"), "{place} {number}: {fault}");

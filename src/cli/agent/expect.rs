@@ -18,7 +18,8 @@ impl Push {
         for agent in agents {
             let namespace = self.namespace_of(agent, &cluster);
             let shown = format!("{namespace}/{}", agent.name);
-            let answer = cluster.try_ask(&format!("trying {shown}"), attempt(cluster.client(), agent, namespace, self.params(true)));
+            let answer = cluster
+                .try_ask(&format!("trying {shown}"), attempt(cluster.client(), agent, namespace, self.params(true)));
             match answer.map_err(|e| cluster.explain(&format!("{shown} was not judged"), e))? {
                 None => complain(&format!("{shown} was admitted; expected to be refused for {rule}")),
                 Some(status) if names(&status, rule) => {

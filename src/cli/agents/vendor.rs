@@ -30,8 +30,23 @@ const NEUTRAL_PROJECT: &[&str] =
     &["version", "description", "author", "authors", "license", "homepage", "repository", "tags"];
 const NEUTRAL_LLM: &[&str] = &["api_key_env", "temperature", "max_tokens", "streaming", "top_p"];
 const NEUTRAL_TOOL: &[&str] = &[
-    "description", "title", "category", "version", "tags", "schema", "parameters", "inputSchema", "input_schema",
-    "outputSchema", "output_schema", "returns", "examples", "annotations", "implementation", "strict", "type",
+    "description",
+    "title",
+    "category",
+    "version",
+    "tags",
+    "schema",
+    "parameters",
+    "inputSchema",
+    "input_schema",
+    "outputSchema",
+    "output_schema",
+    "returns",
+    "examples",
+    "annotations",
+    "implementation",
+    "strict",
+    "type",
 ];
 
 /// What was read of one agent, before its files are.
@@ -152,9 +167,15 @@ fn read(root: &mut Section) -> anyhow::Result<(Common, Vec<Parts>)> {
 
 /// `identity` and `agent` describe one agent, so they have to agree.
 fn together(identity: &Parts, agent: &Parts) -> anyhow::Result<Parts> {
-    fn one<T: Clone + PartialEq + std::fmt::Debug>(what: &str, a: &Option<T>, b: &Option<T>) -> anyhow::Result<Option<T>> {
+    fn one<T: Clone + PartialEq + std::fmt::Debug>(
+        what: &str,
+        a: &Option<T>,
+        b: &Option<T>,
+    ) -> anyhow::Result<Option<T>> {
         match (a, b) {
-            (Some(a), Some(b)) if a != b => bail!("identity and agent describe one agent, and disagree on {what}: {a:?}, {b:?}"),
+            (Some(a), Some(b)) if a != b => {
+                bail!("identity and agent describe one agent, and disagree on {what}: {a:?}, {b:?}")
+            }
             (a, b) => Ok(a.clone().or_else(|| b.clone())),
         }
     }
@@ -268,7 +289,8 @@ impl Parts {
     fn read(self, name: &str, common: &Common, file: &Path, unread: &mut Vec<String>) -> anyhow::Result<NamedAgent> {
         let missing = |what: &str, member: &str| anyhow!("it has no {what}; expected {member}");
         let model = self.model.ok_or_else(|| missing("model", "agent.llm.model or identity.model"))?;
-        let prompt = self.prompt.ok_or_else(|| missing("prompt", "agent.system_prompt or identity.system_prompt_path"))?;
+        let prompt =
+            self.prompt.ok_or_else(|| missing("prompt", "agent.system_prompt or identity.system_prompt_path"))?;
         let tools_path = self.tools.ok_or_else(|| missing("tools", "agent.tools or identity.tools_path"))?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let prompt = files::read_text(&inside(folder, &prompt)?, MAX_BYTES)?;
@@ -288,7 +310,12 @@ impl Parts {
                 tools_hash: Some(tools_hash),
             }),
             // without a provider no allow list of providers is met
-            model: Model { provider: self.provider.unwrap_or_default(), name: model, endpoint: self.endpoint, ..Model::default() },
+            model: Model {
+                provider: self.provider.unwrap_or_default(),
+                name: model,
+                endpoint: self.endpoint,
+                ..Model::default()
+            },
             ..AgentSpec::default()
         };
         let file = files::name(file);

@@ -109,7 +109,10 @@ pub(super) fn any_keys(path: &Path, passphrase: &PassphraseArgs) -> anyhow::Resu
         );
     }
     let private = bare_hex && path.extension().is_some_and(|e| e == "key");
-    if !private && !text.contains("PRIVATE KEY-----") && let Some(keys) = trust::public_keys(&text) {
+    if !private
+        && !text.contains("PRIVATE KEY-----")
+        && let Some(keys) = trust::public_keys(&text)
+    {
         let keys = keys.map_err(|why| anyhow!("{}: {why}", path.display()))?;
         let key = |public| Key { kind: "public", encrypted: false, key_id: None, public };
         return Ok(keys.into_iter().map(key).collect());

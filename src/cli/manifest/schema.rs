@@ -34,7 +34,8 @@ impl Served {
         let schema = versions.into_iter().find_map(|version| version.schema?.open_api_v3_schema);
         let schema = schema.and_then(|schema| serde_json::to_value(schema).ok()).unwrap_or_default();
         let settings = SchemaSettings::openapi3().with(|settings| settings.inline_subschemas = true);
-        let metadata = settings.with_transform(StructuralSchemaRewriter).into_generator().into_root_schema_for::<ObjectMeta>();
+        let metadata =
+            settings.with_transform(StructuralSchemaRewriter).into_generator().into_root_schema_for::<ObjectMeta>();
         Served { rules: compile_schema(&schema), validator: Validator::new(), schema, metadata: metadata.to_value() }
     }
 
@@ -163,7 +164,9 @@ impl Walk {
             };
             if !seen.insert(key) {
                 let what = if set { "the item".to_owned() } else { format!("the {}", keys.join(" and ")) };
-                self.within(Step::Item(index), |walk| walk.fault(&format!("{what} of one before it; expected each once")));
+                self.within(Step::Item(index), |walk| {
+                    walk.fault(&format!("{what} of one before it; expected each once"))
+                });
             }
         }
     }

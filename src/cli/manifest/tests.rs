@@ -27,8 +27,22 @@ fn words(schema: &Value, all: &mut Vec<String>) {
 fn every_word_of_the_schemas_of_what_is_read_is_one_that_is_checked() {
     // what is checked here, what CEL does, and what says nothing of a value
     const CHECKED: [&str; 17] = [
-        "type", "properties", "items", "additionalProperties", "required", "nullable", "enum", "pattern", "minLength",
-        "maxLength", "minItems", "maxItems", "minimum", "maximum", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+        "type",
+        "properties",
+        "items",
+        "additionalProperties",
+        "required",
+        "nullable",
+        "enum",
+        "pattern",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "minimum",
+        "maximum",
+        "x-kubernetes-list-type",
+        "x-kubernetes-list-map-keys",
         "x-kubernetes-preserve-unknown-fields",
     ];
     const OTHER: [&str; 5] = ["x-kubernetes-validations", "description", "title", "default", "x-kubernetes-map-type"];

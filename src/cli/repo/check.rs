@@ -171,7 +171,10 @@ impl Check {
     /// where its documents are looked for, or for whom they may be.
     fn manifest(&self, checkout: Option<&Checkout>) -> anyhow::Result<Option<(String, Vec<u8>)>> {
         if let Some(file) = &self.repository {
-            return Ok(Some((file.display().to_string(), files::read_manifest(file, MAX_MANIFEST_BYTES)?.into_bytes())));
+            return Ok(Some((
+                file.display().to_string(),
+                files::read_manifest(file, MAX_MANIFEST_BYTES)?.into_bytes(),
+            )));
         }
         let usual = self.dir.join("repository.yaml");
         if let (Some(checkout), Some(base)) = (checkout, &self.base) {

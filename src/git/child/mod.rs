@@ -26,6 +26,7 @@ mod room;
 mod settings;
 mod snapshot;
 mod ssh;
+mod tls;
 
 /// The longest job that is read: the ids of the blobs of the largest accepted commit fit many times.
 const JOB_BYTES: u64 = 16 << 20;

@@ -27,7 +27,11 @@ impl Section {
         };
         match value {
             Value::Object(members) => section.members = members,
-            other => section.faults.push(format!("{}{}", if path.is_empty() { String::new() } else { format!("{path}: ") }, wrong("an object", &other))),
+            other => section.faults.push(format!(
+                "{}{}",
+                if path.is_empty() { String::new() } else { format!("{path}: ") },
+                wrong("an object", &other)
+            )),
         }
         section
     }
@@ -58,7 +62,10 @@ impl Section {
     /// All members, each an object.
     pub(super) fn sections(&mut self) -> anyhow::Result<Vec<(String, Section)>> {
         let names: Vec<String> = self.members.keys().cloned().collect();
-        names.into_iter().filter_map(|name| Some(self.section(&name).transpose()?.map(|section| (name, section)))).collect()
+        names
+            .into_iter()
+            .filter_map(|name| Some(self.section(&name).transpose()?.map(|section| (name, section))))
+            .collect()
     }
 
     pub(super) fn list_of_sections(&mut self, name: &str) -> anyhow::Result<Vec<Section>> {

@@ -42,12 +42,14 @@ pub(super) struct BackendArgs {
     /// only on this machine. A proxy is taken from HTTPS_PROXY and NO_PROXY.
     #[arg(long, value_name = "URL")]
     backend: Option<String>,
-    /// Certificate authorities of the backend, as PEM. Default: those of the system.
-    #[arg(long, value_name = "FILE", requires = "backend")]
-    ca_file: Option<PathBuf>,
-    /// File with the token that the backend wants (Authorization: Bearer).
-    #[arg(long, value_name = "FILE", requires = "backend")]
-    token_file: Option<PathBuf>,
+    /// Certificate authorities of the backend or of an https:// repository, as PEM. Default: those of the system; for --repo
+    /// also what GIT_SSL_CAINFO, Git's http.sslCAInfo, and SSL_CERT_FILE say.
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// File with the token that the backend wants (Authorization: Bearer), or an https:// repository (as a password). Default
+    /// for --repo: what Git's credential helpers say, where the server asks.
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
 }
 
 /// A read API.
