@@ -78,6 +78,7 @@ pub(super) async fn config(kubeconfig: Option<&PathBuf>, context: Option<&str>) 
     // as kubectl, which lets NO_PROXY speak of the cluster, and not of the proxy
     config.proxy_url = match proxy {
         Some(proxy) => Some(proxy.parse().context("the kubeconfig has a proxy-url that is no URL")?),
+        None if proxy::is_here(&config.cluster_url) => None,
         None => proxy::of_environment(&config.cluster_url)?,
     };
     Ok(config)
@@ -143,6 +144,12 @@ impl ClusterArgs {
     /// Whether somebody said which cluster is meant.
     pub(super) fn is_given(&self) -> bool {
         self.kubeconfig.is_some() || self.context.is_some()
+    }
+
+    /// The same, here or in a kubeconfig.
+    pub(super) fn is_known(&self) -> bool {
+        let home = std::env::home_dir().is_some_and(|home| home.join(".kube/config").exists());
+        self.is_given() || home || std::env::var_os("KUBECONFIG").is_some()
     }
 }
 

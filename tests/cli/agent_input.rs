@@ -239,7 +239,7 @@ fn what_is_passed_over_is_said_and_what_may_be_meant_is_a_fault() {
     for (other, said) in [
         (
             "{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}",
-            "not judged, since it is no Agent of sekuire.ai/v1alpha1: all.yaml:3: ConfigMap c",
+            "not judged, since it is no Agent of sekuire.ai/v1alpha1: all.yaml:2: ConfigMap c",
         ),
         (
             "{apiVersion: agent.k8s.elastic.co/v1alpha1, kind: Agent, metadata: {name: e}}",
@@ -273,7 +273,7 @@ fn what_is_passed_over_is_said_and_what_may_be_meant_is_a_fault() {
     ] {
         let ended = with(other);
         assert_eq!(ended.code, 1, "{other}: {}{}", ended.out, ended.err);
-        assert!(ended.err.contains(said) && ended.err.contains("all.yaml:3"), "{other}: {}", ended.err);
+        assert!(ended.err.contains(said) && ended.err.contains("all.yaml:2"), "{other}: {}", ended.err);
         assert!(ended.out.contains("\"name\": \"a\""), "the rest is judged: {}", ended.out);
     }
     for empty in ["", "\u{FEFF}", "---\n", "# nothing\n---\n...\n", "null", "{apiVersion: v1, kind: List, items: []}"] {
@@ -411,8 +411,14 @@ async fn scalars_are_read_as_kubectl_and_the_api_server_read_them() {
                 differ.push(format!("{place}{scalar}: kubectl: {admitted}\nhere: {}", read.err));
             } else if is_agent {
                 let object: Value = serde_json::from_str(&admitted.stdout).unwrap();
-                let theirs = object["spec"]["compliance"]["auditLogging"] == true
-                    && object["spec"]["compliance"]["retentionDays"].as_u64().is_some_and(|days| days >= 365);
+                let spec = &object["spec"];
+                let theirs = spec["compliance"]["auditLogging"] == true
+                    && spec["compliance"]["retentionDays"].as_u64().is_some_and(|days| days >= 365)
+                    && spec["workspace"].as_str().is_none_or(|workspace| workspace == "ws_a");
+                // the text as it was read
+                if spec["workspace"].is_string() && ours[0]["violations"][0]["value"] != spec["workspace"] {
+                    differ.push(format!("{place}{scalar}: kubectl read {spec}, here: {ours}"));
+                }
                 if theirs != (ours[0]["allowed"] == true) {
                     differ.push(format!("{place}{scalar}: kubectl read {object}, here: {ours}"));
                 }

@@ -121,7 +121,7 @@ fn what_it_asks_for_is_held_against_the_policy() {
 
 #[test]
 fn each_form_is_read() {
-    let desk = desk(&json!({"agent": {"models": {"allowed_models": ["m"], "allowed_providers": ["p", ""]}}}));
+    let desk = desk(&json!({"agent": {"models": {"allowed_models": ["m"]}}}));
     let llm = json!({"provider": "p", "model": "m", "api_key_env": "K"});
     let section = json!({"name": "a", "system_prompt": "./prompts/system.md", "tools": "./tools.json", "llm": llm});
     let identity = json!({"model": "m", "system_prompt_path": "prompts/system.md", "tools_path": "tools.json"});

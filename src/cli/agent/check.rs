@@ -129,7 +129,7 @@ impl Check {
         cluster: &LazyCluster<'_>,
         now: Timestamp,
     ) -> anyhow::Result<Verdict> {
-        let known = self.cluster.is_given() || std::env::var_os("KUBECONFIG").is_some() || namespace.is_some();
+        let known = self.cluster.is_known() || namespace.is_some();
         if !known {
             bail!(Usage(
                 "expected a policy to hold them against: --policy FILE --trust KEYS, or --workspace ID of a cluster"

@@ -148,13 +148,14 @@ impl Key {
             (key.fingerprint(), key.legacy_key_id(), key.public_params(), key.algorithm())
         });
         let primary = &self.public.primary_key;
-        let primary =
-            (primary.fingerprint(), primary.legacy_key_id(), primary.public_params(), primary.algorithm());
+        let primary = (primary.fingerprint(), primary.legacy_key_id(), primary.public_params(), primary.algorithm());
         let mut parts = std::iter::once(primary).chain(subkeys);
         let (_, _, params, algorithm) =
             parts.find(|(fingerprint, id, ..)| fingerprints.contains(&fingerprint) || ids.contains(&id))?;
         match params {
-            PublicParams::ECDSA(EcdsaPublicParams::Unsupported { curve, .. }) => Some(format!("one on the curve {}", curve.name())),
+            PublicParams::ECDSA(EcdsaPublicParams::Unsupported { curve, .. }) => {
+                Some(format!("one on the curve {}", curve.name()))
+            }
             PublicParams::DSA(_) => Some("one of DSA".to_owned()),
             PublicParams::Elgamal(_) | PublicParams::Unknown { .. } => Some(format!("one of {algorithm:?}")),
             _ => None,

@@ -115,7 +115,7 @@ impl AccessArgs {
             Some(proxy) => Some(proxy.clone()),
             None => match proxy::of_environment(&server)? {
                 Some(proxy) => Some(proxy.to_string()),
-                None if std::env::var_os("NO_PROXY").or_else(|| std::env::var_os("no_proxy")).is_some() => None,
+                None if proxy::is_spared(&server) => None,
                 None => git_says("http.proxy", url),
             },
         };
@@ -145,13 +145,17 @@ fn proxy_of(text: &str) -> anyhow::Result<Proxy> {
     Ok(Proxy { address: url.as_str().trim_end_matches('/').to_owned(), login })
 }
 
-/// The authorities to believe: of --ca-file, or as Git was told. None: those of the machine.
+/// The authorities to believe: of --ca-file, or as the environment or Git was told. None: those of the machine, which the
+/// fetch child reads.
 fn authorities(ca_file: Option<&Path>, url: &Url) -> anyhow::Result<Option<String>> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    // an absolute one the fetch child reads itself; it works in another folder
-    let relative = || variable("SSL_CERT_FILE").filter(|file| file.is_relative());
-    let told = || variable("GIT_SSL_CAINFO").or_else(|| git_says("http.sslCAInfo", url).map(PathBuf::from));
-    let file = ca_file.map(Path::to_owned).or_else(told).or_else(relative);
+    let file = match (ca_file, variable("SSL_CERT_FILE"), variable("GIT_SSL_CAINFO")) {
+        (Some(file), ..) => Some(file.to_owned()),
+        // the child works in another folder
+        (None, Some(file), _) => Some(file).filter(|file| file.is_relative()),
+        (None, None, Some(file)) => Some(file),
+        (None, None, None) => git_says("http.sslCAInfo", url).map(PathBuf::from),
+    };
     file.map(|file| files::read_text(&file, MAX_FILE_BYTES)).transpose()
 }
 
@@ -223,7 +227,7 @@ fn credential(what: &str, input: &str) -> Option<String> {
 /// An error of the fetch in the words of the command line: the controller has a Secret where this has options.
 pub(super) fn in_options(message: &str) -> String {
     const WORDS: [(&str, &str); 22] = [
-        ("ca.crt in the Secret of spec.secretRef says", "--ca-file says"),
+        ("ca.crt in the Secret of spec.secretRef", "--ca-file"),
         ("look at spec.proxySecretRef", "look at --proxy, HTTPS_PROXY, and Git's http.proxy"),
         ("username and password of the Secret in spec.proxySecretRef", "user name and password that were given"),
         ("address of the Secret in spec.proxySecretRef", "the address of the proxy"),

@@ -43,7 +43,7 @@ pub(super) struct BackendArgs {
     #[arg(long, value_name = "URL")]
     backend: Option<String>,
     /// Certificate authorities of the backend or of an https:// repository, as PEM. Default: those of the system; for --repo
-    /// also what GIT_SSL_CAINFO, Git's http.sslCAInfo, and SSL_CERT_FILE say.
+    /// also what SSL_CERT_FILE, GIT_SSL_CAINFO, or Git's http.sslCAInfo says.
     #[arg(long, value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,
     /// File with the token that the backend wants (Authorization: Bearer), or an https:// repository (as a password). Default
