@@ -63,6 +63,7 @@ fn plain(name: &str) -> Value {
 const HEAD: &str = "apiVersion: sekuire.ai/v1alpha1\nkind: Agent\nmetadata: {name: a, namespace: a}\nspec:\n  model: {provider: p, name: m}\n";
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn what_kubectl_reads_is_read() {
     let desk = desk();
     let one = plain("a").to_string();
@@ -319,6 +320,7 @@ fn a_text_that_would_cost_much_is_refused_in_little_time() {
 
 /// Every scalar in the place of a boolean, a number and a text: kubectl and the API server say what it is.
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 async fn scalars_are_read_as_kubectl_and_the_api_server_read_them() {
     let cluster = Cluster::start().await;
     cluster.install_crds().await;

@@ -23,6 +23,7 @@ fn desk() -> Option<Desk> {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn every_public_key_of_a_file_counts_or_the_file_is_refused_by_line() {
     let Some(desk) = desk() else { skip!("ssh-keygen is not there") };
     let (a, b) = (desk.read("a.pub"), desk.read("b.pub"));
@@ -128,6 +129,7 @@ fn manifests_of_trust_are_taken_as_kubectl_prints_them() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn private_keys_are_read_in_each_form_that_openssl_reads() {
     let desk = Desk::new();
     let openssl = |args: &[&str]| {

@@ -19,6 +19,7 @@ fn namespaces(desk: &Desk, environment: &[(&str, &str)]) -> Ended {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 async fn the_kubeconfig_is_found_as_kubectl_finds_it() {
     let cluster = Cluster::start().await;
     cluster.install_crds().await;

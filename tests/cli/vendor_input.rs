@@ -156,6 +156,7 @@ fn each_form_is_read() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn what_is_not_read_is_named_and_does_not_comply() {
     let desk = desk(&json!({}));
     assert_eq!(check(&desk, &example()).code, 0);
