@@ -5,7 +5,7 @@
 //! Whatever says something that a policy judges becomes part of the agent. Of the rest, what is known to say nothing of
 //! that kind is named to the user; what is not known is a fault: an agent that was not read whole does not comply.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use serde_json::Value;
@@ -179,7 +179,9 @@ fn together(identity: &Parts, agent: &Parts) -> anyhow::Result<Parts> {
             (a, b) => Ok(a.clone().or_else(|| b.clone())),
         }
     }
-    let plain = |path: &Option<PathBuf>| path.as_ref().map(|path| path.components().collect::<PathBuf>());
+    // `./x` is `x`
+    let here = |part: &Component<'_>| *part != Component::CurDir;
+    let plain = |path: &Option<PathBuf>| path.as_ref().map(|path| path.components().filter(here).collect::<PathBuf>());
     Ok(Parts {
         model: one("the model", &identity.model, &agent.model)?,
         provider: one("the provider", &identity.provider, &agent.provider)?,
