@@ -1,19 +1,20 @@
 //! The cluster of a kubeconfig, asked once and not watched.
 
 use std::cell::OnceCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::request::Request;
 use kube::{Api, Client, Config, Resource};
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
+use super::proxy;
 use super::terminal::Progress;
 use crate::admission::index::{Enforced, PolicyIndex};
 use crate::admission::mode::Label;
@@ -34,7 +35,8 @@ const HEADING: &str = "Cluster";
 /// Which cluster is asked.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct ClusterArgs {
-    /// Kubeconfig of the cluster. Default: KUBECONFIG, ~/.kube/config, or the service account of the pod.
+    /// Kubeconfig of the cluster. Default: as kubectl: KUBECONFIG, ~/.kube/config, or the
+    /// service account of the pod.
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig. Default: its current one.
@@ -47,49 +49,107 @@ pub(super) struct Cluster {
     client: Client,
     /// Its address, for messages.
     server: String,
+    /// The namespace of the context.
+    namespace: String,
     runtime: Runtime,
 }
 
 /// Configuration of a client: this kubeconfig, or what the environment says.
 pub(super) async fn config(kubeconfig: Option<&PathBuf>, context: Option<&str>) -> anyhow::Result<Config> {
-    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
-    let kubeconfig = match (kubeconfig, context) {
-        (Some(path), _) => Kubeconfig::read_from(path)
-            .with_context(|| format!("cannot read kubeconfig {}; see --kubeconfig", path.display()))?,
-        (None, Some(_)) => Kubeconfig::read().context("found no kubeconfig; give --kubeconfig")?,
-        (None, None) => {
-            let found = Config::infer().await;
-            let why =
-                "found no cluster: no kubeconfig (KUBECONFIG, ~/.kube/config) that can be read, and this is no pod";
-            return found
-                .map_err(|error| if has_kubeconfig() { error.into() } else { anyhow!("{why}; give --kubeconfig") });
+    let found = match kubeconfig {
+        Some(path) => {
+            Some(read(path).with_context(|| format!("cannot read kubeconfig {}; see --kubeconfig", path.display()))?)
         }
+        None => from_environment()?,
     };
-    Ok(Config::from_custom_kubeconfig(kubeconfig, &options).await?)
+    let Some(kubeconfig) = found else {
+        if context.is_some() {
+            bail!("found no kubeconfig; give --kubeconfig");
+        }
+        return Config::incluster().map_err(|_| {
+            anyhow!(
+                "found no cluster: no kubeconfig (KUBECONFIG, ~/.kube/config), and this is no pod; give --kubeconfig"
+            )
+        });
+    };
+    let proxy = proxy_of(&kubeconfig, context);
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    // as kubectl, which lets NO_PROXY speak of the cluster, and not of the proxy
+    config.proxy_url = match proxy {
+        Some(proxy) => Some(proxy.parse().context("the kubeconfig has a proxy-url that is no URL")?),
+        None if proxy::is_here(&config.cluster_url) => None,
+        None => proxy::of_environment(&config.cluster_url)?,
+    };
+    Ok(config)
 }
 
-/// Whether there is a kubeconfig in one of the usual places.
-fn has_kubeconfig() -> bool {
-    let home = std::env::home_dir().is_some_and(|home| home.join(".kube/config").exists());
-    home || std::env::var_os("KUBECONFIG").is_some_and(|paths| std::env::split_paths(&paths).any(|path| path.exists()))
+/// The files that kubectl would read: those of KUBECONFIG that are there, or the one at home. None where there is none.
+fn from_environment() -> anyhow::Result<Option<Kubeconfig>> {
+    let list = std::env::var_os("KUBECONFIG").unwrap_or_default();
+    let mut files: Vec<PathBuf> = std::env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()).collect();
+    if files.is_empty() {
+        files.extend(std::env::home_dir().map(|home| home.join(".kube/config")));
+    }
+    let mut merged: Option<Kubeconfig> = None;
+    for file in files.iter().filter(|file| file.exists()) {
+        let next = read(file).with_context(|| format!("cannot read kubeconfig {}", file.display()))?;
+        merged = Some(match merged {
+            Some(before) => before
+                .merge(next)
+                .with_context(|| format!("kubeconfig {} does not go with those before it", file.display()))?,
+            None => next,
+        });
+    }
+    // an empty file says as little as one that is not there
+    Ok(merged
+        .filter(|found| found.current_context.is_some() || !found.contexts.is_empty() || !found.clusters.is_empty()))
+}
+
+fn read(path: &Path) -> Result<Kubeconfig, KubeconfigError> {
+    // what stands beside it is found from any folder
+    let mut found = Kubeconfig::read_from(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))?;
+    // kubectl takes an empty name for none
+    found.current_context = found.current_context.filter(|name| !name.is_empty());
+    Ok(found)
+}
+
+/// The proxy that the cluster of the context names.
+fn proxy_of(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<String> {
+    let context = context.or(kubeconfig.current_context.as_deref())?;
+    let context = kubeconfig.contexts.iter().find(|named| named.name == context)?.context.as_ref()?;
+    let cluster = kubeconfig.clusters.iter().find(|named| named.name == context.cluster)?;
+    cluster.cluster.as_ref()?.proxy_url.clone().filter(|url| !url.is_empty())
 }
 
 impl ClusterArgs {
     /// Prepares to ask; nothing is sent yet.
     pub(super) fn connect(&self) -> anyhow::Result<Cluster> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (client, server) = runtime.block_on(async {
+        let (client, server, namespace) = runtime.block_on(async {
             let mut config = config(self.kubeconfig.as_ref(), self.context.as_deref()).await?;
             (config.connect_timeout, config.read_timeout) = (Some(CONNECT), Some(ANSWER));
-            let server = config.cluster_url.to_string();
-            anyhow::Ok((Client::try_from(config)?, server))
+            let (server, namespace) = (config.cluster_url.to_string(), config.default_namespace.clone());
+            let client = Client::try_from(config).map_err(|error| match error {
+                kube::Error::ProxyProtocolUnsupported { .. } | kube::Error::ProxyProtocolDisabled { .. } => {
+                    anyhow!("the proxy of the kubeconfig, or of HTTPS_PROXY, cannot be used; expected http://host:port")
+                }
+                other => other.into(),
+            })?;
+            anyhow::Ok((client, server, namespace))
         })?;
-        Ok(Cluster { client, server: server.trim_end_matches('/').to_owned(), runtime })
+        Ok(Cluster { client, server: server.trim_end_matches('/').to_owned(), namespace, runtime })
     }
 
     /// Whether somebody said which cluster is meant.
     pub(super) fn is_given(&self) -> bool {
         self.kubeconfig.is_some() || self.context.is_some()
+    }
+
+    /// The same, here or in a kubeconfig.
+    pub(super) fn is_known(&self) -> bool {
+        let home = std::env::home_dir().is_some_and(|home| home.join(".kube/config").exists());
+        self.is_given() || home || std::env::var_os("KUBECONFIG").is_some()
     }
 }
 
@@ -122,6 +182,11 @@ impl Cluster {
     /// Its address, for messages.
     pub(super) fn server(&self) -> &str {
         &self.server
+    }
+
+    /// The namespace of what does not say its own: that of the context, as kubectl has it.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// Runs what asks the cluster; `what` is said where that takes long, and where it fails.

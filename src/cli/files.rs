@@ -37,6 +37,15 @@ pub(super) fn read_text(path: &Path, limit: usize) -> anyhow::Result<String> {
     String::from_utf8(bytes).map_err(|_| anyhow!("{} is not text in UTF-8", name(path)))
 }
 
+/// As [`read_text`], for what kubectl reads: also UTF-16, and a byte order mark is no part of it.
+pub(super) fn read_manifest(path: &Path, limit: usize) -> anyhow::Result<String> {
+    let bytes = read(path, limit)?;
+    if bytes.len() > limit {
+        bail!("{} is longer than {limit} bytes; that is not what is expected here", name(path));
+    }
+    super::manifest::text(&bytes).map_err(|what| anyhow!("{} is {what}", name(path)))
+}
+
 /// How a policy document is written, by its name.
 pub(super) fn format(path: &Path) -> Result<Format, Usage> {
     path.to_str().and_then(Format::of_path).ok_or_else(|| {

@@ -19,9 +19,11 @@ mod data_folder;
 mod documents;
 mod files;
 mod key;
+mod manifest;
 mod manual;
 mod output;
 mod policy;
+mod proxy;
 pub mod replica;
 mod repo;
 mod schema;
@@ -111,6 +113,9 @@ struct Usage(String);
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn run() -> ExitCode {
+    if completion::is_asked() {
+        return completion::answer();
+    }
     let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
@@ -151,7 +156,11 @@ fn time(text: &str) -> Result<Timestamp, String> {
 
 /// The whole command line. As a plugin of kubectl (a file `kubectl-sekuire` on the path) it is `kubectl sekuire`.
 fn command() -> clap::Command {
-    let name = std::env::args_os().next().and_then(|path| Some(PathBuf::from(path).file_stem()?.to_owned()));
-    let plugin = name.is_some_and(|name| name == "kubectl-sekuire" || name == "kubectl_sekuire");
+    let plugin = program().is_some_and(|name| name == "kubectl-sekuire" || name == "kubectl_sekuire");
     if plugin { Cli::command().bin_name("kubectl sekuire") } else { Cli::command() }
+}
+
+/// The name that this program was started by.
+fn program() -> Option<String> {
+    std::env::args_os().next().and_then(|path| Some(PathBuf::from(path).file_stem()?.to_str()?.to_owned()))
 }

@@ -47,7 +47,8 @@ impl PassphraseArgs {
         Ok(std::env::var(PASSPHRASE).ok().filter(|text| !text.is_empty()))
     }
 
-    fn ask(&self, key: &Path) -> anyhow::Result<String> {
+    /// The passphrase of a key that is encrypted, from wherever it is to be had.
+    pub(super) fn ask(&self, key: &Path) -> anyhow::Result<String> {
         if let Some(passphrase) = self.given()? {
             return Ok(passphrase);
         }

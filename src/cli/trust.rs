@@ -3,17 +3,20 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use jiff::Timestamp;
+use kube::CustomResourceExt;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::cluster::{Cluster, ClusterArgs};
+use super::manifest::{self, Served};
 use super::{files, time};
-use crate::api::{SigningKeySpec, SigningThresholdSpec};
+use crate::api::{SigningKey, SigningKeySpec, SigningThreshold, SigningThresholdSpec};
 use crate::controller::keys;
-use crate::policy::{KeyRing, PublicKey, Threshold};
+use crate::policy::{KeyRing, PublicKey, Threshold, pem};
 
 /// More than a cluster's keys take.
 const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
@@ -22,8 +25,8 @@ pub(super) const API_VERSION: &str = "sekuire.ai/v1alpha1";
 pub(super) const KIND: &str = "SigningKey";
 const THRESHOLD: &str = "SigningThreshold";
 
-/// An object as it stands in a file; what the cluster adds to it is of no interest.
-#[derive(Serialize, Deserialize)]
+/// An object as it is written into a file.
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Manifest<S> {
     pub(super) api_version: String,
@@ -32,7 +35,7 @@ pub(super) struct Manifest<S> {
     pub(super) spec: S,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 pub(super) struct Metadata {
     pub(super) name: String,
 }
@@ -59,8 +62,8 @@ impl JudgeArgs {
 /// Which keys are trusted.
 #[derive(Args, Clone, Debug)]
 pub(super) struct TrustArgs {
-    /// Trusted keys: files or folders of SigningKey and SigningThreshold manifests, or public keys (PEM, OpenSSH or hex;
-    /// trusted for every workspace, under the id that `sekuire key show` prints). Can be given several times. Default: what
+    /// Trusted keys: files or folders of SigningKey and SigningThreshold manifests, or public keys (PEM, OpenSSH or hex,
+    /// one or several; trusted for every workspace, under the id that `sekuire key show` prints). Can be given several times. Default: what
     /// the cluster trusts.
     #[arg(long = "trust", value_name = "KEYS")]
     paths: Vec<PathBuf>,
@@ -122,22 +125,21 @@ impl Trust {
     }
 
     fn read(&mut self, path: &Path) -> anyhow::Result<()> {
-        let (text, shown) = (files::read_text(path, MAX_FILE_BYTES)?, files::name(path));
+        let (text, shown) = (files::read_manifest(path, MAX_FILE_BYTES)?, files::name(path));
         if text.contains("PRIVATE KEY-----") {
             bail!("{shown} is a private key; trust is given to public ones (`sekuire key manifest` makes them)");
         }
-        if let Ok(key) = PublicKey::parse(&text) {
-            self.keys.push(trusted_everywhere(&key));
+        if let Some(keys) = public_keys(&text) {
+            let keys = keys.map_err(|why| anyhow!("{shown}: {why}"))?;
+            self.keys.extend(keys.iter().map(trusted_everywhere));
             return Ok(());
         }
         let before = self.keys.len() + self.thresholds.len();
-        for document in serde_yaml::Deserializer::from_str(&text) {
-            let manifest = Option::<Manifest<serde_yaml::Value>>::deserialize(document).with_context(|| {
-                format!("{shown} is no public key, and holds something else than {KIND} and {THRESHOLD} manifests")
-            })?;
-            // Between two separators there may be nothing.
-            let Some(manifest) = manifest else { continue };
-            self.take(manifest).with_context(|| format!("{shown} is no manifest of trust"))?;
+        for manifest in manifest::read(&text, &shown) {
+            match manifest {
+                Ok(manifest) => self.take(manifest)?,
+                Err(fault) => bail!("{}; expected public keys, or {KIND} and {THRESHOLD} manifests", fault.message),
+            }
         }
         if self.keys.len() + self.thresholds.len() == before {
             bail!("{shown} holds no {KIND}; expected manifests as `sekuire key generate` writes them");
@@ -145,26 +147,83 @@ impl Trust {
         Ok(())
     }
 
-    fn take(&mut self, manifest: Manifest<serde_yaml::Value>) -> anyhow::Result<()> {
-        let Manifest { api_version, kind, metadata: Metadata { name }, spec } = manifest;
-        match (&*api_version, &*kind) {
-            (API_VERSION, KIND) => self.keys.push(of(&kind, &name, spec)?),
+    fn take(&mut self, manifest: manifest::Manifest) -> anyhow::Result<()> {
+        let place = manifest.place.clone();
+        match (&*manifest.api_version, &*manifest.kind) {
+            (API_VERSION, KIND) => self.keys.push(of::<SigningKey, _>(manifest)?.1),
             (API_VERSION, THRESHOLD) => {
-                let spec: SigningThresholdSpec = of(&kind, &name, spec)?;
+                let (name, spec): (_, SigningThresholdSpec) = of::<SigningThreshold, _>(manifest)?;
                 // as the cluster, which would not take it
                 if spec.workspaces.is_empty() || !(1..=16).contains(&spec.signatures) {
-                    bail!("{THRESHOLD} {name}: expected at least one of workspaces, and signatures from 1 to 16");
+                    bail!(
+                        "{place}: {THRESHOLD} {name}: expected at least one of workspaces, and signatures from 1 to 16"
+                    );
                 }
                 self.thresholds.push(spec.threshold(&name));
             }
-            _ => bail!("it holds a {kind} of {api_version}; expected only {KIND} and {THRESHOLD} of {API_VERSION}"),
+            (api_version, kind) => {
+                bail!("{place} is a {kind} of {api_version}; expected only {KIND} and {THRESHOLD} of {API_VERSION}")
+            }
         }
         Ok(())
     }
 }
 
-fn of<S: DeserializeOwned>(kind: &str, name: &str, spec: serde_yaml::Value) -> anyhow::Result<S> {
-    serde_yaml::from_value(spec).with_context(|| format!("the spec of {kind} {name} cannot be read"))
+/// The name and the spec of an object, which is held against the schema of its kind.
+pub(super) fn of<K: CustomResourceExt, S: DeserializeOwned>(
+    manifest: manifest::Manifest,
+) -> anyhow::Result<(String, S)> {
+    let manifest::Manifest { place, kind, mut value, .. } = manifest;
+    let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Served::of::<K>().check(&mut value).map_err(|faults| anyhow!("{place}: {kind} {name}: {}", faults.join("; ")))?;
+    if name.is_empty() {
+        bail!("{place}: a {kind} without metadata.name");
+    }
+    let spec = value.get_mut("spec").map(Value::take).unwrap_or_default();
+    let spec = serde_path_to_error::deserialize(spec).map_err(|e| {
+        let path = e.path().to_string();
+        anyhow!("{place}: {kind} {name}: spec.{path}: {}", e.into_inner())
+    })?;
+    Ok((name, spec))
+}
+
+/// The public keys of a text, if it is one of such: PEM blocks, with whatever is written around them, or one key a line.
+/// None where it is something else, such as manifests.
+///
+/// # Errors
+/// Which line is no key that can be used: none is left out.
+pub(super) fn public_keys(text: &str) -> Option<Result<Vec<PublicKey>, String>> {
+    // which has a key in it, and says more of it
+    if text.contains("apiVersion") {
+        return None;
+    }
+    let (blocks, _) = pem::blocks(text);
+    let is_line = |line: &str| {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        let typed = first.starts_with("ssh-") || first.starts_with("ecdsa-") || first.starts_with("sk-");
+        typed || (first.len() == 64 && first.bytes().all(|byte| byte.is_ascii_hexdigit()) && first == line)
+    };
+    let mut lines =
+        text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    if blocks.is_empty() && !lines.clone().next().is_some_and(|(_, line)| is_line(line)) {
+        return None;
+    }
+    let mut keys = Vec::new();
+    for block in &blocks {
+        match PublicKey::parse(&block.text) {
+            Ok(key) => keys.push(key),
+            Err(fault) => return Some(Err(format!("a block {}: {fault}", block.label))),
+        }
+    }
+    // beside blocks there may be prose
+    let prose = !blocks.is_empty();
+    let fault = lines.find_map(|(number, line)| {
+        if prose && !is_line(line) {
+            return None;
+        }
+        PublicKey::parse(line).map(|key| keys.push(key)).err().map(|fault| format!("line {}: {fault}", number + 1))
+    });
+    Some(fault.map_or(Ok(keys), Err))
 }
 
 /// A key that nothing restricts: whoever names it on the command line means it.

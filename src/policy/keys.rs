@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::canonical::blake3_hex;
 use super::pattern::Pattern;
+use super::pem;
 use super::threshold::Threshold;
 
 /// An Ed25519 public key that is not weak.
@@ -30,10 +31,18 @@ impl PublicKey {
             return Err(malformed("this is a private key"));
         }
         if text.starts_with("-----") {
-            return match VerifyingKey::from_public_key_pem(text) {
+            let (blocks, around) = pem::blocks(text);
+            let [block] = blocks.as_slice() else { return Err(malformed("not one key as PEM, whole")) };
+            if around.iter().any(|line| !line.is_empty()) {
+                return Err(malformed("more than the PEM of one key"));
+            }
+            return match VerifyingKey::from_public_key_pem(&block.text) {
                 Ok(key) => PublicKey::new(&key.to_bytes()),
                 Err(e) => Err(malformed(&format!("not the PEM of an Ed25519 key ({e})"))),
             };
+        }
+        if text.contains('\n') {
+            return Err(malformed("more than one line, and not PEM"));
         }
         if text.contains(' ') {
             let key = ssh_key::PublicKey::from_openssh(text)

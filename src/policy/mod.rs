@@ -19,6 +19,7 @@ pub mod keys;
 mod name;
 mod path;
 pub mod pattern;
+pub(crate) mod pem;
 pub mod private_key;
 pub mod reason;
 pub mod rules;

@@ -9,6 +9,7 @@ use pkcs8::pkcs5::{self, pbes2};
 use pkcs8::{DecodePrivateKey, EncodePrivateKey, EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef, SecretDocument};
 
 use super::keys::PublicKey;
+use super::pem;
 
 /// An Ed25519 key that can sign. Its memory is wiped when it is dropped.
 pub struct PrivateKey(SigningKey);
@@ -51,17 +52,17 @@ impl PrivateKey {
     /// [`PrivateKeyFault::Malformed`] when it is none of these, [`PrivateKeyFault::Encrypted`] when it is encrypted and
     /// there is no passphrase, [`PrivateKeyFault::WrongPassphrase`]. No message shows anything of the text.
     pub fn parse(text: &str, passphrase: Option<&str>) -> Result<PrivateKey, PrivateKeyFault> {
-        let text = text.trim();
-        if text.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----") {
-            return of_openssh(text, passphrase);
-        }
-        if text.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
-            return of_encrypted_pem(text, passphrase);
-        }
-        if text.starts_with("-----") {
-            return SigningKey::from_pkcs8_pem(text)
-                .map(PrivateKey)
-                .map_err(|_| malformed("not the PKCS#8 PEM of an Ed25519 key"));
+        let (mut blocks, text) = (pem::blocks(text).0, text.trim());
+        if text.contains("-----BEGIN ") {
+            let whole = blocks.len();
+            // certificates beside it, and what openssl writes around it, are of no interest
+            blocks.retain(|block| block.label.ends_with("PRIVATE KEY"));
+            return match blocks.as_slice() {
+                [block] => of_block(block, passphrase),
+                [] if whole == 0 => Err(malformed("PEM that breaks off")),
+                [] => Err(malformed("PEM of something else")),
+                _ => Err(malformed("several private keys; expected one")),
+            };
         }
         let mut pair = [0; 64];
         if hex::decode_to_slice(text, &mut pair[..32]).is_ok() {
@@ -122,9 +123,19 @@ fn malformed(what: &str) -> PrivateKeyFault {
     PrivateKeyFault::Malformed(format!("{what}; {ACCEPTED}"))
 }
 
+fn of_block(block: &pem::Block, passphrase: Option<&str>) -> Result<PrivateKey, PrivateKeyFault> {
+    match &*block.label {
+        "OPENSSH PRIVATE KEY" => of_openssh(&block.text, passphrase),
+        "ENCRYPTED PRIVATE KEY" => of_encrypted_pem(&block.text, passphrase),
+        _ => SigningKey::from_pkcs8_pem(&block.text)
+            .map(PrivateKey)
+            .map_err(|_| malformed("not the PKCS#8 PEM of an Ed25519 key")),
+    }
+}
+
 fn of_openssh(text: &str, passphrase: Option<&str>) -> Result<PrivateKey, PrivateKeyFault> {
-    let mut key = ssh_key::PrivateKey::from_openssh(rewrapped(text))
-        .map_err(|_| malformed("not an OpenSSH private key of type ed25519"))?;
+    let mut key =
+        ssh_key::PrivateKey::from_openssh(text).map_err(|_| malformed("not an OpenSSH private key of type ed25519"))?;
     if !key.algorithm().is_ed25519() {
         return Err(malformed("an OpenSSH key, but not of type ed25519"));
     }
@@ -151,31 +162,4 @@ fn of_encrypted_pem(text: &str, passphrase: Option<&str>) -> Result<PrivateKey, 
     SigningKey::from_pkcs8_der(decrypted.as_bytes())
         .map(PrivateKey)
         .map_err(|_| malformed("an encrypted key, but not an Ed25519 one"))
-}
-
-/// The PEM in lines as ssh-keygen writes them; the parser takes no others, but other tools write others.
-fn rewrapped(pem: &str) -> String {
-    const LINE: usize = 70;
-    let mut wrapped = String::with_capacity(pem.len() + pem.len() / LINE + 1);
-    let mut column = 0;
-    for line in pem.lines().map(str::trim) {
-        if line.starts_with("-----") {
-            if column > 0 {
-                wrapped.push('\n');
-                column = 0;
-            }
-            wrapped.push_str(line);
-            wrapped.push('\n');
-            continue;
-        }
-        for c in line.chars() {
-            if column == LINE {
-                wrapped.push('\n');
-                column = 0;
-            }
-            wrapped.push(c);
-            column += 1;
-        }
-    }
-    wrapped
 }

@@ -76,9 +76,10 @@ fn all_of_a_stream_is_judged_and_what_is_no_agent_in_it_is_named() {
     assert_eq!(names, ["one", "three"]);
     assert_eq!(list[0]["file"], "standard input:1 (chart/templates/agents.yaml)");
     for said in [
-        "standard input:8: Agent two: spec.model.providr: unknown field `providr`",
+        "standard input:8: Agent two: spec.model.providr: unknown member; did you mean provider?",
+        "standard input:8: Agent two: spec.model.provider: is missing",
         "standard input:24: not YAML or JSON",
-        "standard input:26: not YAML or JSON: metadata: duplicate entry with key \"name\" at line 29",
+        "standard input:26: not YAML or JSON: metadata.name: the member \"name\" is there twice; expected it once at line 29",
     ] {
         assert!(err.contains(said), "{said} is not in {err}");
     }

@@ -338,7 +338,11 @@ fn of_a_repository_the_highest_version_that_a_controller_would_enforce_is_taken(
     let ended = from(&[]);
     assert_eq!(ended.code, 1);
     assert!(ended.err.contains("version 1.11 of ws_a is archived"), "{}", ended.err);
-    for (repo, words) in [("git@example.com:a/b.git", "or a folder"), ("http://127.0.0.1/a.git", "plain http")] {
+    for (repo, words) in [
+        ("git@example.com:a/b.git", "needs a private key: give --ssh-key"),
+        ("no/such/folder", "or a folder"),
+        ("http://127.0.0.1/a.git", "plain http"),
+    ] {
         let ended = pull(&desk, &["--repo", repo]);
         assert_eq!(ended.code, 3);
         assert!(ended.err.contains(words), "{}", ended.err);

@@ -486,7 +486,11 @@ fn what_cannot_be_found_out_ends_with_3_and_wrong_usage_with_2() {
         (&["--base", "no-such"][..], 3, "no-such names no commit"),
         (&["--path", "no/such"], 3, "there is no folder repo/no/such"),
         (&["--repository", "keys"], 3, "keys is a folder"),
-        (&["--repository", "repo/agents/payments/namespace.yaml"], 3, "no PolicyRepository manifest"),
+        (
+            &["--repository", "repo/agents/payments/namespace.yaml"],
+            3,
+            "is a Namespace of v1; expected a PolicyRepository",
+        ),
         (&["--push"], 2, "--base"),
         (&["--agents", "repo/agents"], 2, "--agents needs --base or --cluster"),
         (&["--output", "xml"], 2, "xml"),

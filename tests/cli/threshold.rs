@@ -118,11 +118,11 @@ fn a_threshold_in_a_file_that_makes_no_sense_is_refused_and_not_ignored() {
     desk.write("p.json", JSON);
     desk.sign(&["p.json"]);
     for (spec, why) in [
-        ("{workspaces: [], signatures: 2}", "at least one of workspaces"),
-        ("{workspaces: [ws_a], signatures: 0}", "signatures from 1 to 16"),
-        ("{workspaces: [ws_a], signatures: 17}", "signatures from 1 to 16"),
-        ("{workspaces: [ws_a], signature: 2}", "unknown field `signature`"),
-        ("{workspaces: [ws_a]}", "missing field `signatures`"),
+        ("{workspaces: [], signatures: 2}", "spec.workspaces: 0 items; expected at least 1"),
+        ("{workspaces: [ws_a], signatures: 0}", "spec.signatures: 0; expected at least 1"),
+        ("{workspaces: [ws_a], signatures: 17}", "spec.signatures: 17; expected at most 16"),
+        ("{workspaces: [ws_a], signature: 2}", "spec.signature: unknown member; did you mean signatures?"),
+        ("{workspaces: [ws_a]}", "spec.signatures: is missing"),
     ] {
         desk.write("keys/two.yaml", &TWO.replace("{workspaces: [ws_*], signatures: 2}", spec));
         let ended = desk.run(&["policy", "validate", "p.json", "--trust", "keys"]);

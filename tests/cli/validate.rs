@@ -203,10 +203,10 @@ fn trust_comes_from_signing_keys_alone() {
         (
             "other.yaml",
             "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n",
-            "something else than SigningKey and SigningThreshold manifests",
+            "is a Secret of v1; expected only SigningKey and SigningThreshold",
         ),
-        ("text.yaml", "{", "something else than SigningKey and SigningThreshold manifests"),
-        ("typo.yaml", &typo(&desk), "unknown field `workspace`"),
+        ("text.yaml", "{", "expected public keys, or SigningKey and SigningThreshold manifests"),
+        ("typo.yaml", &typo(&desk), "spec.workspace: unknown member; did you mean workspaces?"),
         ("kind.yaml", &manifest(&desk).replace("SigningKey", "Key"), "expected only SigningKey"),
     ] {
         desk.write(name, content);

@@ -165,6 +165,36 @@ async fn an_openpgp_signature_names_user_and_fingerprint() {
 }
 
 #[tokio::test]
+async fn text_around_blocks_is_passed_over_and_a_key_of_another_kind_is_named_and_spoils_no_other() {
+    if let Some(why) = no_gpg() {
+        skip!(why);
+    }
+    let (fixture, gpg) = (Fixture::new(), Gpg::new());
+    let repository = fixture.repository("a");
+    let alice = gpg.key("alice@example.com", "ed25519", "sign", "never");
+    let mut all = format!("of alice:\n{}and of the others:\n", gpg.public(&alice));
+    let mut signed = Vec::new();
+    for (kind, said) in [
+        ("brainpoolP256r1", "which is one on the curve brainpoolP256r1; accepted are Ed25519"),
+        ("brainpoolP512r1", "which is one on the curve brainpoolP512r1; accepted are Ed25519"),
+        ("dsa2048", "which is one of DSA; accepted are Ed25519"),
+    ] {
+        let key = gpg.key(&format!("{kind}@example.com"), kind, "sign", "never");
+        all += &format!("{}and so on\n", gpg.public(&key));
+        configure(&repository, &gpg.config(&key, ""));
+        commit(&repository);
+        signed.push((tip(&fixture, &repository).await, said));
+    }
+    for (object, said) in signed {
+        refuses(signer("team.asc", &all, &object), said);
+    }
+    configure(&repository, &gpg.config(&alice, ""));
+    commit(&repository);
+    let by = signer("team.asc", &all, &tip(&fixture, &repository).await).unwrap();
+    assert_eq!(by, format!("alice@example.com ({alice})"));
+}
+
+#[tokio::test]
 async fn expired_and_revoked_openpgp_keys_and_weak_hashes_are_refused() {
     if let Some(why) = no_gpg() {
         skip!(why);

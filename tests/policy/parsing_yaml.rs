@@ -167,3 +167,53 @@ fn escapes_that_make_the_data_too_long_as_json_are_refused() {
     let text = format!("{HEAD}content:\n  compliance:\n    data_residency: \"{}\"\n", "\\e".repeat(120_000));
     assert!(fault(&text).message.contains("bytes long as JSON"));
 }
+
+/// The places of all texts.
+fn texts(value: &Value, at: &str, all: &mut Vec<String>) {
+    match value {
+        Value::String(_) => all.push(at.to_owned()),
+        Value::Array(items) => items.iter().enumerate().for_each(|(i, item)| texts(item, &format!("{at}/{i}"), all)),
+        Value::Object(members) => members.iter().for_each(|(name, item)| texts(item, &format!("{at}/{name}"), all)),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_number_in_the_place_of_a_text_is_answered_with_quotes() {
+    let document = signed(json!({
+        "agent": {
+            "models": {"allowed_providers": ["p"], "allowed_models": ["m"], "denied_models": ["m"]},
+            "capabilities": {"allowed_tools": ["t"], "denied_tools": ["t"]},
+        },
+        "compliance": {"frameworks": ["f"], "data_residency": "eu"},
+        "tools": {"allowed_tools": [{"name": "n", "description": "d"}], "blocked_tools": ["t"]},
+        "permissions": {
+            "network": {"allowed_domains": ["*"], "blocked_domains": ["*"]},
+            "filesystem": {"allowed_paths": ["*"], "blocked_paths": ["*"], "allowed_extensions": [".x"]},
+            "api": {"allowed_services": [{"service_name": "s", "endpoints": ["e"]}]},
+        },
+    }));
+    let mut places = Vec::new();
+    texts(&document, "", &mut places);
+    assert!(places.len() > 25, "{places:?}");
+    for place in places {
+        for (format, numbers) in [
+            (Format::Json, &["1", "1.10", "-1", "1e3", "99999999999999999999", "true"][..]),
+            (Format::Yaml, &["1", "1.10", "-1", "1e3", "99999999999999999999", "007", "4.1", ".inf", "0x1f", "false"]),
+        ] {
+            for number in numbers {
+                let mut spoilt = document.clone();
+                *spoilt.pointer_mut(&place).unwrap() = "PLACE".into();
+                let text = spoilt.to_string().replace("\"PLACE\"", number);
+                let fault = Document::parse(text.as_bytes(), format).unwrap_err();
+                let said = fault.message.contains("in quotes")
+                    || fault.message.contains("such as \"")
+                    || fault.message.contains("hex digits")
+                    || fault.message.contains("one of draft")
+                    || fault.message.contains("an id: ");
+                assert!(said && fault.message.starts_with("expected "), "{place} {number}: {fault}");
+                assert!(!fault.message.contains("whole number"), "{place} {number}: {fault}");
+            }
+        }
+    }
+}

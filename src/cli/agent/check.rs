@@ -14,7 +14,10 @@ use std::sync::Arc;
   helm template ./chart | sekuire agent check - --workspace ws_payments
   sekuire agent check sekuire.yml --policy main:policies/payments.json --trust keys/ --output json
 
-Lengths, and rules between fields of an Agent, are checked by the API server alone.
+Manifests are read as kubectl reads them, and held against the schema of the kind Agent as the API server does it: members,
+types, lengths, and rules between fields. Not compared: rules about what is in the cluster already (spec.workspace cannot be
+changed, names that are taken), other admission policies, and quotas. A member that is not known, or stands elsewhere, is a
+fault; manifests of other kinds are named and not judged. A member that is there twice is refused, which kubectl lets pass.
 Exit code 1: an agent is refused, is no valid Agent, or the policy does not verify.
 JSON: a list, one object an agent, with name, namespace, file, allowed, policy {policy_id, workspace_id, version, hash,
 signing_key_id, commit}, violations [{rule, field, value, policyPath, message}] (256 at most; omitted: how many more), warnings, and enforcement (warn or audit)
@@ -29,9 +32,10 @@ pub(in crate::cli) struct Check {
     /// Hold them against what the cluster enforces in this workspace. Default: in that of each agent's namespace.
     #[arg(long, value_name = "ID")]
     workspace: Option<String>,
-    /// Namespace of agents that do not say theirs.
-    #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
-    namespace: String,
+    /// Namespace of agents that do not say theirs. Default: that of the kubeconfig's context where a cluster is asked, else
+    /// `default`.
+    #[arg(long, short = 'n', value_name = "NAME")]
+    namespace: Option<String>,
     #[command(flatten)]
     trust: TrustArgs,
     #[command(flatten)]
@@ -74,10 +78,12 @@ impl Check {
             self.warn_of_others(&found.agents, workspace);
         }
         for agent in &found.agents {
-            let namespace = agent.namespace.as_deref().unwrap_or(&self.namespace);
+            let namespace = agent.namespace.as_deref().or(self.namespace.as_deref());
             verdicts.push(match &one {
                 Some((_, Enforced::Policy { policy, .. })) if policy.status() == Status::Draft => tried(agent, policy),
-                Some((workspace, enforced)) => decide_on(agent, namespace, Some(workspace), enforced, now),
+                Some((workspace, enforced)) => {
+                    decide_on(agent, namespace.unwrap_or("default"), Some(workspace), enforced, now)
+                }
                 None => self.as_at_admission(agent, namespace, &cluster, now)?,
             });
         }
@@ -119,11 +125,11 @@ impl Check {
     fn as_at_admission(
         &self,
         agent: &NamedAgent,
-        namespace: &str,
+        namespace: Option<&str>,
         cluster: &LazyCluster<'_>,
         now: Timestamp,
     ) -> anyhow::Result<Verdict> {
-        let known = self.cluster.is_given() || std::env::var_os("KUBECONFIG").is_some() || agent.namespace.is_some();
+        let known = self.cluster.is_known() || namespace.is_some();
         if !known {
             bail!(Usage(
                 "expected a policy to hold them against: --policy FILE --trust KEYS, or --workspace ID of a cluster"
@@ -131,6 +137,7 @@ impl Check {
             ));
         }
         let cluster = cluster.get()?;
+        let namespace = namespace.unwrap_or(cluster.namespace());
         let (workspace, label) = cluster.labels_of(namespace)?;
         let none = Enforced::None { why: "the namespace belongs to no workspace".into() };
         let enforced = match &workspace {

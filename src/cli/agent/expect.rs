@@ -4,7 +4,7 @@ use kube::api::{Patch, PatchParams};
 use kube::core::Status;
 use kube::{Api, Client};
 
-use super::push::{FIELD_MANAGER, Push};
+use super::push::Push;
 use super::*;
 use crate::api::{self, Sent};
 use crate::cli::emit;
@@ -16,9 +16,10 @@ impl Push {
         let Some(rule) = &self.expect_refused else { return self.apply(&cluster, agents, true) };
         let mut outcome = Outcome::Fine;
         for agent in agents {
-            let namespace = agent.namespace.as_deref().unwrap_or(&self.namespace);
+            let namespace = self.namespace_of(agent, &cluster);
             let shown = format!("{namespace}/{}", agent.name);
-            let answer = cluster.try_ask(&format!("trying {shown}"), attempt(cluster.client(), agent, namespace));
+            let answer = cluster
+                .try_ask(&format!("trying {shown}"), attempt(cluster.client(), agent, namespace, self.params(true)));
             match answer.map_err(|e| cluster.explain(&format!("{shown} was not judged"), e))? {
                 None => complain(&format!("{shown} was admitted; expected to be refused for {rule}")),
                 Some(status) if names(&status, rule) => {
@@ -36,8 +37,12 @@ impl Push {
 }
 
 /// The refusal, if it is refused. An error says nothing of the agent.
-async fn attempt(client: Client, agent: &NamedAgent, namespace: &str) -> Result<Option<Box<Status>>, kube::Error> {
-    let params = PatchParams { dry_run: true, ..PatchParams::apply(FIELD_MANAGER) };
+async fn attempt(
+    client: Client,
+    agent: &NamedAgent,
+    namespace: &str,
+    params: PatchParams,
+) -> Result<Option<Box<Status>>, kube::Error> {
     let api: Api<Sent<api::Agent>> = Api::namespaced(client, namespace);
     match api.patch(&agent.name, &params, &Patch::Apply(&agent.manifest)).await {
         Ok(_) => Ok(None),

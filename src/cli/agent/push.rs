@@ -15,7 +15,7 @@ use crate::cli::{emit, warn, warned};
 use crate::policy::Rule;
 
 /// Field manager of what is pushed.
-pub(super) const FIELD_MANAGER: &str = "sekuire";
+const FIELD_MANAGER: &str = "sekuire";
 
 /// Apply agents to the cluster, if all of them comply with the policy of their workspace.
 ///
@@ -39,9 +39,12 @@ pub(in crate::cli) struct Push {
     /// The workspace that the agents belong to; their namespaces have to be of it. Needed unless the cluster alone is asked.
     #[arg(long, value_name = "ID", required_unless_present = "dry_run")]
     workspace: Option<String>,
-    /// Namespace of agents that do not say theirs.
-    #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
-    pub(super) namespace: String,
+    /// Namespace of agents that do not say theirs. Default: that of the kubeconfig's context.
+    #[arg(long, short = 'n', value_name = "NAME")]
+    namespace: Option<String>,
+    /// Take over fields that others have set meanwhile, such as `kubectl apply`.
+    #[arg(long)]
+    force_conflicts: bool,
     /// Change nothing.
     #[arg(long, value_enum, value_name = "WHO", num_args = 0..=1, require_equals = true, default_missing_value = "both")]
     dry_run: Option<DryRun>,
@@ -64,6 +67,16 @@ enum DryRun {
 }
 
 impl Push {
+    /// The namespace of an agent.
+    pub(super) fn namespace_of<'a>(&'a self, agent: &'a NamedAgent, cluster: &'a Cluster) -> &'a str {
+        agent.namespace.as_deref().or(self.namespace.as_deref()).unwrap_or(cluster.namespace())
+    }
+
+    /// How agents are applied.
+    pub(super) fn params(&self, dry_run: bool) -> PatchParams {
+        PatchParams { dry_run, force: self.force_conflicts, ..PatchParams::apply(FIELD_MANAGER) }
+    }
+
     pub(in crate::cli) fn run(self) -> anyhow::Result<Outcome> {
         let found = agents::load(&self.files)?;
         if tell_faults(&found) != Outcome::Fine {
@@ -88,7 +101,7 @@ impl Push {
         let enforced = cluster.enforced(expected, keys, now)?;
         let mut refused = 0;
         for agent in &found.agents {
-            let namespace = agent.namespace.as_deref().unwrap_or(&self.namespace);
+            let namespace = self.namespace_of(agent, &cluster);
             let (workspace, label) = cluster.labels_of(namespace)?;
             if let Some(other) = workspace.as_ref().filter(|workspace| *workspace != expected) {
                 complain(&format!(
@@ -119,9 +132,9 @@ impl Push {
     }
 
     pub(super) fn apply(&self, cluster: &Cluster, agents: &[NamedAgent], dry_run: bool) -> anyhow::Result<Outcome> {
-        let params = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER) };
+        let params = self.params(dry_run);
         for (done, agent) in agents.iter().enumerate() {
-            let namespace = agent.namespace.as_deref().unwrap_or(&self.namespace);
+            let namespace = self.namespace_of(agent, cluster);
             let api: Api<Sent<api::Agent>> = Api::namespaced(cluster.client(), namespace);
             let manifest = agent.manifest.as_ref().context("an agent without manifest")?;
             let request = Request::new(api.resource_url()).patch(&agent.name, &params, &Patch::Apply(manifest))?;
@@ -136,6 +149,14 @@ impl Push {
                     warnings.iter().for_each(|warning| warn(&format!("{of}: {}", one_line(warning))));
                     let what = if dry_run { "would apply" } else { "applied" };
                     emit(&format!("{what} {namespace}/{}\n", object.name_any()))?;
+                }
+                Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "Conflict" => {
+                    complain(&format!(
+                        "{}\n{of} was not applied; {applied}; take these fields over with --force-conflicts, or apply it with \
+                         what set them",
+                        status.message
+                    ));
+                    return Ok(Outcome::Refused);
                 }
                 Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 401 => {
                     complain(&format!("{}\n{of} was not applied; {applied}", status.message));

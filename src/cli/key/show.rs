@@ -80,11 +80,11 @@ impl Show {
     }
 }
 
-/// The keys of a file: one, or those of a stream of manifests.
+/// The keys of a file, or those of a stream of manifests.
 fn keys(path: &Path, passphrase: &PassphraseArgs) -> anyhow::Result<Vec<Key>> {
     let manifest = path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
     if !manifest {
-        return Ok(vec![any_key(path, passphrase)?]);
+        return any_keys(path, passphrase);
     }
     let specs = trust::specs(path)?;
     let key = |spec: crate::api::SigningKeySpec| {
@@ -94,8 +94,8 @@ fn keys(path: &Path, passphrase: &PassphraseArgs) -> anyhow::Result<Vec<Key>> {
     specs.into_iter().map(key).collect()
 }
 
-/// The one key of a file, whatever form it has.
-pub(super) fn any_key(path: &Path, passphrase: &PassphraseArgs) -> anyhow::Result<Key> {
+/// The keys of a file, whatever form it has: several public ones, or a private one.
+pub(super) fn any_keys(path: &Path, passphrase: &PassphraseArgs) -> anyhow::Result<Vec<Key>> {
     const MAX_KEY_BYTES: usize = 64 * 1024;
     let text = files::read_text(path, MAX_KEY_BYTES)?;
     // 32 bytes in hex can be either. To guess wrong would be to trust a key whose private half is a public key that
@@ -109,10 +109,15 @@ pub(super) fn any_key(path: &Path, passphrase: &PassphraseArgs) -> anyhow::Resul
         );
     }
     let private = bare_hex && path.extension().is_some_and(|e| e == "key");
-    if !private && let Ok(public) = PublicKey::parse(&text) {
-        return Ok(Key { kind: "public", encrypted: false, key_id: None, public });
+    if !private
+        && !text.contains("PRIVATE KEY-----")
+        && let Some(keys) = trust::public_keys(&text)
+    {
+        let keys = keys.map_err(|why| anyhow!("{}: {why}", path.display()))?;
+        let key = |public| Key { kind: "public", encrypted: false, key_id: None, public };
+        return Ok(keys.into_iter().map(key).collect());
     }
     let encrypted = PrivateKey::parse(&text, None).is_err_and(|fault| fault == PrivateKeyFault::Encrypted);
     let public = private_key(path, passphrase)?.public();
-    Ok(Key { kind: "private", encrypted, key_id: None, public })
+    Ok(vec![Key { kind: "private", encrypted, key_id: None, public }])
 }

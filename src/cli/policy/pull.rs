@@ -17,6 +17,7 @@ use crate::cli::{Outcome, Usage, complain, emit, files, note};
 use crate::git::one_line;
 use crate::policy::{Document, Format, KeyRing, Status, VerifiedPolicy, is_id, verify};
 
+mod access;
 mod backend;
 mod present;
 mod repository;
@@ -33,6 +34,7 @@ const PUBLIC_KEY: &str = "signing_public_key";
   sekuire policy pull --workspace ws_payments --out policy.json
   sekuire policy pull --workspace ws_payments --backend https://sekuire.example.com --trust keys/ --out policy.yaml
   sekuire policy pull --workspace ws_payments --repo https://git.example.com/policies.git --ref main --trust keys/
+  sekuire policy pull --workspace ws_payments --repo git@git.example.com:policies.git --trust keys/    by ssh, as Git writes it
   sekuire policy pull --workspace ws_payments --repo ../policies --trust keys/ > policy.json
 
 What is written is the document itself, member for member as it was signed: as JSON, or as YAML by the name of --out. A
@@ -64,6 +66,8 @@ pub(in crate::cli) struct Pull {
     #[command(flatten)]
     repository: repository::RepositoryArgs,
     #[command(flatten)]
+    access: access::AccessArgs,
+    #[command(flatten)]
     cluster: ClusterArgs,
 }
 
@@ -89,10 +93,16 @@ impl Pull {
         let cluster = LazyCluster::new(&self.cluster);
         let timeout = self.timeout.map(Duration::from_secs);
         let keys = self.trust.ring(|| cluster.get())?;
-        let (found, from) = match (self.backend.backend()?, self.repository.repository()?) {
+        let files = (self.backend.ca_file.as_deref(), self.backend.token_file.as_deref());
+        let repository = self.repository.repository(&self.access, files)?;
+        let (found, from) = match (self.backend.backend()?, repository) {
             (Some(backend), _) => (backend.active(&self.workspace, timeout)?, backend.to_string()),
             (None, Some(repository)) => {
                 (repository.enforced(&self.workspace, &keys, now, timeout)?, repository.to_string())
+            }
+            (None, None) if files != (None, None) => {
+                let usage = "--ca-file and --token-file are for --backend or --repo; expected one of them";
+                return Err(anyhow::Error::from(Usage(usage.to_owned())).into());
             }
             (None, None) => {
                 let cluster = cluster.get()?;

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
 
@@ -18,8 +17,8 @@ use crate::cli::checkout::Checkout;
 use crate::cli::cluster::{Cluster, LazyCluster};
 use crate::cli::documents::warn_of_ends;
 use crate::cli::terminal::Style;
-use crate::cli::trust::JudgeArgs;
-use crate::cli::{Outcome, Usage, emit, files, warn};
+use crate::cli::trust::{self, API_VERSION, JudgeArgs};
+use crate::cli::{Outcome, Usage, emit, files, manifest, warn};
 use crate::controller::observe::Ownership;
 use crate::policy::Reason;
 
@@ -82,20 +81,6 @@ pub(in crate::cli) struct Check {
     output: Form,
 }
 
-/// A `PolicyRepository` as it stands in a file.
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest {
-    kind: String,
-    metadata: Metadata,
-    spec: PolicyRepositorySpec,
-}
-
-#[derive(serde::Deserialize)]
-struct Metadata {
-    name: String,
-}
-
 /// What is known of the repository's object.
 #[derive(Default)]
 struct Known {
@@ -106,6 +91,26 @@ struct Known {
 
 /// A manifest is a page.
 const MAX_MANIFEST_BYTES: usize = 1024 * 1024;
+
+/// The name and the spec of the one `PolicyRepository` of a file.
+fn repository(text: &[u8], file: &str) -> anyhow::Result<(String, PolicyRepositorySpec)> {
+    const KIND: &str = "PolicyRepository";
+    let text = manifest::text(text).map_err(|what| anyhow::anyhow!("{file} is {what}"))?;
+    let mut found = Vec::new();
+    for manifest in manifest::read(&text, file) {
+        let manifest = manifest.map_err(|fault| anyhow::anyhow!("{}; see --repository", fault.message))?;
+        anyhow::ensure!(
+            manifest.kind == KIND && manifest.api_version == API_VERSION,
+            "{} is a {} of {}; expected a {KIND} of {API_VERSION}",
+            manifest.place,
+            manifest.kind,
+            manifest.api_version
+        );
+        found.push(manifest);
+    }
+    anyhow::ensure!(found.len() == 1, "{file} holds {} manifests; expected one, a {KIND}", found.len());
+    trust::of::<PolicyRepository, _>(found.remove(0))
+}
 
 impl Check {
     pub(in crate::cli) fn run(self) -> anyhow::Result<Outcome> {
@@ -157,21 +162,14 @@ impl Check {
     /// What the manifest, or the cluster's object of that name, says of the repository.
     fn known(&self, cluster: Option<&Cluster>, checkout: Option<&Checkout>) -> anyhow::Result<Known> {
         let Some((file, text)) = self.manifest(checkout)? else { return Ok(Known::default()) };
-        let manifest: Manifest = serde_yaml::from_slice(&text)
-            .with_context(|| format!("{file} is no PolicyRepository manifest; see --repository"))?;
-        anyhow::ensure!(
-            manifest.kind == "PolicyRepository",
-            "{file} holds a {}; expected a PolicyRepository",
-            manifest.kind
-        );
-        let Some(cluster) = cluster else { return Ok(Known { spec: Some(manifest.spec), repositories: 1 }) };
-        let name = manifest.metadata.name;
+        let (name, spec) = repository(&text, &file)?;
+        let Some(cluster) = cluster else { return Ok(Known { spec: Some(spec), repositories: 1 }) };
         let all = cluster.list::<PolicyRepository>("cannot read the repositories (PolicyRepository)")?;
         let repositories = all.len();
         let mut readable = all.into_iter().filter_map(|sent| sent.object.ok());
         let Some(object) = readable.find(|object| object.metadata.name.as_ref() == Some(&name)) else {
             warn(&format!("the cluster has no PolicyRepository {name}: {file} counts instead"));
-            return Ok(Known { spec: Some(manifest.spec), repositories: repositories + 1 });
+            return Ok(Known { spec: Some(spec), repositories: repositories + 1 });
         };
         Ok(Known { spec: Some(object.spec), repositories })
     }
@@ -180,7 +178,10 @@ impl Check {
     /// where its documents are looked for, or for whom they may be.
     fn manifest(&self, checkout: Option<&Checkout>) -> anyhow::Result<Option<(String, Vec<u8>)>> {
         if let Some(file) = &self.repository {
-            return Ok(Some((file.display().to_string(), files::read_text(file, MAX_MANIFEST_BYTES)?.into_bytes())));
+            return Ok(Some((
+                file.display().to_string(),
+                files::read_manifest(file, MAX_MANIFEST_BYTES)?.into_bytes(),
+            )));
         }
         let usual = self.dir.join("repository.yaml");
         if let (Some(checkout), Some(base)) = (checkout, &self.base) {
@@ -196,7 +197,7 @@ impl Check {
         if let Some(base) = &self.base {
             warn(&format!("{base} has no repository.yaml: {file} of the change counts; see --repository"));
         }
-        Ok(Some((file, files::read_text(&usual, MAX_MANIFEST_BYTES)?.into_bytes())))
+        Ok(Some((file, files::read_manifest(&usual, MAX_MANIFEST_BYTES)?.into_bytes())))
     }
 
     fn rewritten(&self) -> Finding {

@@ -10,15 +10,15 @@ use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ArrayVec, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
-    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, RustlsConnector,
-    Transport,
+    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
 };
 
 use super::parent;
+use super::tls::Tls;
 
 /// Through a proxy if there is one, and then TLS: what `ureq` does by itself, but for the TCP connection.
-pub(super) fn connector() -> impl Connector {
-    ().chain(ConnectProxyConnector::default()).chain(FromParent).chain(RustlsConnector::default())
+pub(super) fn connector(tls: Tls) -> impl Connector {
+    ().chain(ConnectProxyConnector::default()).chain(FromParent).chain(tls)
 }
 
 /// Resolves nothing: whoever makes the connection does.

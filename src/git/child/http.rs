@@ -12,11 +12,11 @@ use git2::Remote;
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use ureq::http::{Response, StatusCode, header};
-use ureq::tls::{Certificate, ClientCert, PrivateKey, TlsConfig, TlsProvider};
 use ureq::{Agent, Body, BodyReader, Timeout};
 use url::Url;
 
 use super::settings::{CONNECT, silence};
+use super::tls::Tls;
 use super::{connector, github};
 use crate::git::access::{Access, Login, Proxy};
 use crate::git::{GitError, one_line};
@@ -67,7 +67,6 @@ impl Http {
         let proxy = access.proxy.as_ref().map(proxy).transpose()?;
         let config = Agent::config_builder()
             .proxy(proxy)
-            .tls_config(tls(access)?)
             .user_agent(AGENT)
             .accept_encoding("")
             .max_redirects(0)
@@ -77,7 +76,7 @@ impl Http {
             .timeout_per_read(Some(silence(timeout)))
             .timeout_per_write(Some(silence(timeout)))
             .build();
-        let agent = Agent::with_parts(config, connector::connector(), connector::Unresolved);
+        let agent = Agent::with_parts(config, connector::connector(tls(access)?), connector::Unresolved);
         let mut access = access.clone();
         if let Login::GitHubApp(app) = &access.login {
             access.login = github::login(&agent, app)?;
@@ -197,6 +196,9 @@ fn proxy_refuses() -> GitError {
     ))
 }
 
+const ACCEPTED: &str = "accepted are TLS 1.2 and 1.3, and RSA of 2048 bits and more with SHA-2, ECDSA on P-256, P-384 and \
+                        P-521 with SHA-2, and Ed25519";
+
 /// What a failed request is due to, and what to look at.
 pub(super) fn explain(error: &ureq::Error) -> GitError {
     if let ureq::Error::Other(inner) = error
@@ -205,9 +207,6 @@ pub(super) fn explain(error: &ureq::Error) -> GitError {
         return error.clone(); // no connection, and the parent has said why
     }
     let text = one_line(&error.to_string()).into_owned();
-    if let Some(advice) = of_algorithms(&text) {
-        return GitError::Failed(format!("{REACH}: TLS failed: {advice}"));
-    }
     GitError::Failed(match error {
         ureq::Error::ConnectProxyFailed(said) if ["401", "403", "407"].iter().any(|code| said.contains(code)) => {
             return proxy_refuses();
@@ -217,6 +216,19 @@ pub(super) fn explain(error: &ureq::Error) -> GitError {
         ureq::Error::Timeout(_) => {
             format!("{REACH}: timed out (the server is too slow, or something on the way drops the connection)")
         }
+        _ if text.contains("CaUsedAsEndEntity") => format!(
+            "{REACH}: TLS failed: the server shows the certificate of an authority (CA:TRUE), which is none of those that are \
+             believed: put this very certificate into ca.crt in the Secret of spec.secretRef, or make the server one with \
+             basicConstraints=critical,CA:FALSE"
+        ),
+        _ if text.contains("UnsupportedSignatureAlgorithm") => format!(
+            "{REACH}: TLS failed: the server's certificate, or one of those that vouch for it, is signed in a way that is not \
+             accepted; {ACCEPTED}"
+        ),
+        _ if text.contains("HandshakeFailure") => format!(
+            "{REACH}: TLS failed: the server ends the handshake: it has no certificate or cipher of a kind that is accepted, or \
+             wants one of the client; {ACCEPTED}"
+        ),
         _ if text.contains("ertificate") => {
             format!(
                 "{REACH}: TLS failed: {text} (ca.crt in the Secret of spec.secretRef says which authorities to believe)"
@@ -226,53 +238,21 @@ pub(super) fn explain(error: &ureq::Error) -> GitError {
     })
 }
 
-/// What helps where rustls knows less than other programs, which it says as it is printed for debugging.
-fn of_algorithms(text: &str) -> Option<&'static str> {
-    Some(match text {
-        _ if text.contains("CaUsedAsEndEntity") => {
-            "the server shows the certificate of an authority (CA:TRUE), as openssl makes one by default, which is not accepted for \
-             a server: make it with basicConstraints=critical,CA:FALSE, or sign one with an authority of your own"
-        }
-        _ if text.contains("UnsupportedSignatureAlgorithm") => {
-            "a certificate of the server is signed in a way that is not supported; accepted are RSA of 2048 to 8192 bits, Ed25519, \
-             ECDSA on P-256 with SHA-256 or SHA-384, and on P-384 with SHA-256 or SHA-384"
-        }
-        _ if text.contains("HandshakeFailure") => {
-            "the server has no algorithm in common with this program; accepted are TLS 1.2 and 1.3, and certificates with keys of \
-             RSA, Ed25519, P-256 or P-384 (not P-521)"
-        }
-        _ => return None,
-    })
-}
-
-fn tls(access: &Access) -> Result<TlsConfig, GitError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+fn tls(access: &Access) -> Result<Tls, GitError> {
     let authorities = match &access.authorities {
         Some(pem) => certificates(pem, "ca.crt")?,
         // Those of the machine are looked at one by one: whoever put them there may have put in what is none.
         None => MACHINE.get().cloned().unwrap_or_default(),
     };
-    let mut config = TlsConfig::builder()
-        .provider(TlsProvider::Rustls)
-        .unversioned_rustls_crypto_provider(provider.clone())
-        .root_certs(owned(&authorities).into());
-    if let Some(client) = &access.client_certificate {
-        let unusable = |why: &dyn std::fmt::Display| {
-            GitError::Credentials(format!("tls.crt and tls.key of the Secret cannot be used: {why}"))
-        };
+    let shown = access.client_certificate.as_ref().map(|client| {
         let chain = certificates(&client.chain, "tls.crt")?;
-        let key = PrivateKeyDer::from_pem_slice(client.key.reveal().as_bytes())
-            .map_err(|_| unusable(&"tls.key holds no private key (PEM: PKCS #8, PKCS #1 or SEC 1, not encrypted)"))?;
-        // ureq would end the process where these do not fit.
-        rustls::sign::CertifiedKey::from_der(chain.clone(), key, &provider).map_err(|error| unusable(&error))?;
-        let key = PrivateKey::from_pem(client.key.reveal().as_bytes()).map_err(|error| unusable(&error))?;
-        config = config.client_cert(Some(ClientCert::new_with_certs(&owned(&chain), key)));
-    }
-    Ok(config.build())
-}
-
-fn owned(certificates: &[CertificateDer<'_>]) -> Vec<Certificate<'static>> {
-    certificates.iter().map(|der| Certificate::from_der(der).to_owned()).collect()
+        let key = PrivateKeyDer::from_pem_slice(client.key.reveal().as_bytes()).map_err(|_| {
+            let why = "tls.key holds no private key (PEM: PKCS #8, PKCS #1 or SEC 1, not encrypted)";
+            GitError::Credentials(format!("tls.crt and tls.key of the Secret cannot be used: {why}"))
+        })?;
+        Ok((chain, key))
+    });
+    Tls::new(&authorities, shown.transpose()?)
 }
 
 fn certificates(pem: &str, key: &str) -> Result<Vec<CertificateDer<'static>>, GitError> {

@@ -32,6 +32,7 @@ mod sandbox;
 mod settings;
 mod snapshot;
 mod ssh;
+mod tls;
 
 pub(super) use clone::Store;
 pub(super) use settings::{CONNECT, silence};

@@ -5,12 +5,13 @@ use jiff::Timestamp;
 use pgp::composed::{Deserializable as _, DetachedSignature, SignedPublicKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{Signature, SignatureType};
-use pgp::types::{Fingerprint, KeyDetails, KeyId};
+use pgp::types::{EcdsaPublicParams, Fingerprint, KeyDetails, KeyId, PublicParams};
 use rpgpie::certificate::{Certificate, Checked};
 
 use super::object::Parts;
 
 const BEGINNING: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
+const END: &str = "-----END PGP PUBLIC KEY BLOCK-----";
 
 /// A key that may sign, with its subkeys.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(super) struct Key {
     checked: Checked,
 }
 
-/// Armoured public keys: one block after another, each with one key or several.
+/// Armoured public keys: one block after another, each with one key or several, and whatever is written around them.
 pub(super) fn read(text: &str) -> Result<Vec<Key>, String> {
     if text.contains("-----BEGIN PGP PRIVATE KEY BLOCK-----") {
         return Err("holds a private key: it does not belong here; export the public one (gpg --armor --export)".into());
@@ -28,6 +29,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Key>, String> {
     let mut keys = Vec::new();
     while let Some(start) = blocks.next() {
         let block = &text[start..blocks.peek().copied().unwrap_or(text.len())];
+        let block = block.find(END).map_or(block, |end| &block[..end + END.len()]);
         let fault = |error: pgp::errors::Error| format!("an OpenPGP public key cannot be read: {error}");
         let (found, _) = SignedPublicKey::from_string_many(block).map_err(fault)?;
         for public in found {
@@ -116,6 +118,12 @@ impl Key {
         let seconds = u32::try_from(now.as_second()).map_err(|_| "cannot be verified at this time".to_owned())?;
         let valid = self.checked.valid_signing_capable_component_keys_at(pgp::types::Timestamp::from_secs(seconds));
         let mut valid = valid.iter().filter(|part| !self.revokes(&part.as_componentkey().fingerprint())).peekable();
+        if let Some(kind) = self.unknown_kind(signature) {
+            return Err(format!(
+                "is signed with the OpenPGP key {shown}, which is {kind}; accepted are Ed25519, ECDSA on P-256, P-384 and P-521, and \
+                 RSA of 2048 bits and more"
+            ));
+        }
         if valid.peek().is_none() {
             let fault = "which has expired, is revoked, or may not sign";
             return Err(format!("is signed with the OpenPGP key {shown}, {fault}"));
@@ -130,6 +138,28 @@ impl Key {
     fn revokes(&self, fingerprint: &Fingerprint) -> bool {
         let mut subkeys = self.public.public_subkeys.iter().filter(|subkey| subkey.fingerprint() == *fingerprint);
         subkeys.any(|subkey| subkey.signatures.iter().any(|s| s.typ() == Some(SignatureType::SubkeyRevocation)))
+    }
+
+    /// What kind of key made a signature, if it is one that is not verified here: of gpg's kinds these have no verifier.
+    fn unknown_kind(&self, signature: &Signature) -> Option<String> {
+        let (fingerprints, ids) = (signature.issuer_fingerprint(), signature.issuer_key_id());
+        let subkeys = self.public.public_subkeys.iter().map(|subkey| {
+            let key = &subkey.key;
+            (key.fingerprint(), key.legacy_key_id(), key.public_params(), key.algorithm())
+        });
+        let primary = &self.public.primary_key;
+        let primary = (primary.fingerprint(), primary.legacy_key_id(), primary.public_params(), primary.algorithm());
+        let mut parts = std::iter::once(primary).chain(subkeys);
+        let (_, _, params, algorithm) =
+            parts.find(|(fingerprint, id, ..)| fingerprints.contains(&fingerprint) || ids.contains(&id))?;
+        match params {
+            PublicParams::ECDSA(EcdsaPublicParams::Unsupported { curve, .. }) => {
+                Some(format!("one on the curve {}", curve.name()))
+            }
+            PublicParams::DSA(_) => Some("one of DSA".to_owned()),
+            PublicParams::Elgamal(_) | PublicParams::Unknown { .. } => Some(format!("one of {algorithm:?}")),
+            _ => None,
+        }
     }
 
     /// User and fingerprint.

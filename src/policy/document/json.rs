@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::place::{Path, Step};
-use super::{Fault, MAX_DEPTH, NULL, NUMBER, TOO_DEEP, is_count};
+use super::{Fault, MAX_DEPTH, NULL, NUMBER, TOO_DEEP, is_count, schema};
 use crate::policy::words::quoted;
 
 /// Parses a whole text.
@@ -16,10 +16,14 @@ pub(super) fn parse(text: &str) -> Result<Value, Fault> {
     let mut state = State::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let parsed = Tree { depth: 1, state: &mut state }.deserialize(&mut deserializer);
+    let path = Path::from_inside_out(std::mem::take(&mut state.trail));
+    if state.message.as_deref() == Some(NUMBER) {
+        state.message = Some(schema::instead_of_number(&path.0));
+    }
     match parsed.and_then(|value| deserializer.end().map(|()| value)) {
         Ok(value) => Ok(value),
         Err(e) => Err(Fault {
-            path: Path::from_inside_out(state.trail).to_string(),
+            path: path.to_string(),
             line: u32::try_from(e.line()).ok().filter(|&line| line > 0),
             column: u32::try_from(column(text, e.line(), e.column())).ok().filter(|&column| column > 0),
             message: state.message.unwrap_or_else(|| syntax(text, &e)),

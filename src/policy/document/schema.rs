@@ -266,9 +266,28 @@ fn walk(value: &Value, kind: &Kind, how: How, trail: &mut Vec<Step>) -> Result<(
         (Kind::Text(form), Value::String(text)) => form.check(text, how),
         (Kind::Flag, Value::Bool(_)) => Ok(()),
         (Kind::Count, Value::Number(n)) if n.as_u64().is_some_and(is_count) => Ok(()),
-        (_, Value::Number(n)) if !n.as_u64().is_some_and(is_count) => Err(NUMBER.to_owned()),
+        (Kind::Count, Value::Number(_)) => Err(NUMBER.to_owned()),
         (_, Value::Null) => Err(super::NULL.to_owned()),
-        _ => Err(format!("expected {}, found {}", kind.noun(), found(value))),
+        _ => Err(kind.instead_of(value)),
+    }
+}
+
+/// What to say of a number at `path` that no document may hold: it may be that a text was meant, such as a version.
+pub(super) fn instead_of_number(path: &[Step]) -> String {
+    let mut kind = &DOCUMENT;
+    for step in path {
+        kind = match (kind, step) {
+            (Kind::Object(members), Step::Member(name)) => match members.iter().find(|member| member.name == name) {
+                Some(member) => member.kind,
+                None => return NUMBER.to_owned(),
+            },
+            (Kind::List(of), Step::Item(_)) => of,
+            _ => return NUMBER.to_owned(),
+        };
+    }
+    match kind {
+        Kind::Count => NUMBER.to_owned(),
+        _ => kind.instead_of(&Value::from(0)),
     }
 }
 
@@ -338,5 +357,12 @@ impl Kind {
             Kind::Flag => "true or false",
             Kind::Count => "a whole number from 0 to 9007199254740991",
         }
+    }
+
+    /// That a value is of another kind. What only looks like another kind becomes a text in quotes.
+    fn instead_of(&self, value: &Value) -> String {
+        let bare = matches!(self, Kind::Text(_)) && matches!(value, Value::Number(_) | Value::Bool(_));
+        let quotes = if bare && !self.noun().contains("quotes") { "; put it in quotes" } else { "" };
+        format!("expected {}, found {}{quotes}", self.noun(), found(value))
     }
 }

@@ -7,7 +7,7 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 use serde_json::{Map, Value};
 
 use super::place::{Path, Step};
-use super::{Fault, MAX_DEPTH, NULL, NUMBER, TOO_DEEP, is_count};
+use super::{Fault, MAX_DEPTH, NULL, TOO_DEEP, is_count, schema};
 use crate::policy::words::quoted;
 
 /// Parses a whole text.
@@ -191,7 +191,10 @@ impl Builder<'_> {
             Plain::Flag(flag) => Value::Bool(flag),
             Plain::Count(count) => Value::from(count),
             Plain::Null => return Err(self.fault(at, NULL)),
-            Plain::OtherNumber => return Err(self.fault(at, NUMBER)),
+            Plain::OtherNumber => {
+                let path: Vec<Step> = self.path().collect();
+                return Err(self.fault(at, schema::instead_of_number(&path)));
+            }
         };
         self.place(value);
         Ok(())

@@ -13,7 +13,6 @@ use clap::Args;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, USER_AGENT};
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper_util::client::proxy::matcher::Matcher;
 use kube::client::Body;
 use kube::{Client, Config};
 use rustls::pki_types::CertificateDer;
@@ -23,7 +22,7 @@ use url::{Host, Url};
 use super::Failure;
 use crate::cli::source::Found;
 use crate::cli::terminal::Progress;
-use crate::cli::{Usage, files, warn};
+use crate::cli::{Usage, files, proxy, warn};
 use crate::git::one_line;
 use crate::policy::{Format, MAX_DOCUMENT_BYTES};
 
@@ -43,12 +42,14 @@ pub(super) struct BackendArgs {
     /// only on this machine. A proxy is taken from HTTPS_PROXY and NO_PROXY.
     #[arg(long, value_name = "URL")]
     backend: Option<String>,
-    /// Certificate authorities of the backend, as PEM. Default: those of the system.
-    #[arg(long, value_name = "FILE", requires = "backend")]
-    ca_file: Option<PathBuf>,
-    /// File with the token that the backend wants (Authorization: Bearer).
-    #[arg(long, value_name = "FILE", requires = "backend")]
-    token_file: Option<PathBuf>,
+    /// Certificate authorities of the backend or of an https:// repository, as PEM. Default: those of the system; for --repo
+    /// also what SSL_CERT_FILE, GIT_SSL_CAINFO, or Git's http.sslCAInfo says.
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// File with the token that the backend wants (Authorization: Bearer), or an https:// repository (as a password). Default
+    /// for --repo: what Git's credential helpers say, where the server asks.
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
 }
 
 /// A read API.
@@ -125,20 +126,6 @@ fn authorization(path: &Path) -> anyhow::Result<HeaderValue> {
     Ok(value)
 }
 
-/// The proxy on the way to a server, as the environment says. None to this machine over plain http.
-fn proxy(server: &Uri) -> anyhow::Result<Option<Uri>> {
-    if server.scheme_str() != Some("https") || Matcher::from_env().intercept(server).is_none() {
-        return Ok(None);
-    }
-    // with user name and password, which the matcher keeps to itself
-    let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-    let Some(proxy) = names.iter().find_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty())) else {
-        return Ok(None);
-    };
-    let proxy = if proxy.contains("://") { proxy } else { format!("http://{proxy}") };
-    proxy.parse().map(Some).map_err(|_| anyhow!("the proxy that HTTPS_PROXY names is no URL; unset it, or mend it"))
-}
-
 impl Backend {
     /// What it says is in force in the workspace.
     pub(super) fn active(&self, workspace: &str, timeout: Option<Duration>) -> Result<Found, Failure> {
@@ -157,7 +144,7 @@ impl Backend {
         config.connect_timeout = Some(CONNECT);
         config.default_retry = false;
         config.root_cert.clone_from(&self.authorities);
-        config.proxy_url = proxy(&self.url)?;
+        config.proxy_url = proxy::of_environment(&self.url)?;
         Ok(Client::try_from(config)?)
     }
 

@@ -1,6 +1,7 @@
 //! A Git repository as the controller reads it: by the fetch child, into a folder that is thrown away.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use url::Url;
 
 use super::Failure;
+use super::access::{AccessArgs, Credential, in_options};
 use crate::admission::index::WorkspaceView;
 use crate::cli::source::Found;
 use crate::cli::terminal::Progress;
@@ -18,7 +20,7 @@ use crate::controller::candidate::Candidate;
 use crate::controller::documents::Documents;
 use crate::controller::plan::{Place, plan};
 use crate::controller::revision;
-use crate::git::{Git, Limits, Reference, Request, Snapshot, one_line, shown};
+use crate::git::{Access, Git, GitError, Limits, Login, Reference, Request, Snapshot, one_line, shown};
 use crate::policy::{KeyRing, Reason};
 
 /// How long it may take to fetch, unless the user says otherwise.
@@ -31,7 +33,7 @@ const CLONE: &str = "pull";
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Repository")]
 pub(super) struct RepositoryArgs {
-    /// Read a Git repository: its https:// or ssh:// URL, or its folder on this machine.
+    /// Read a Git repository: its https:// or ssh:// URL, also as user@host:path, or its folder on this machine.
     #[arg(long, value_name = "URL|PATH", conflicts_with = "backend")]
     repo: Option<String>,
     /// Branch of the repository. Default: the one that its HEAD names.
@@ -47,6 +49,7 @@ pub(super) struct Repository {
     url: String,
     branch: Option<String>,
     path: String,
+    access: Access,
 }
 
 impl fmt::Display for Repository {
@@ -56,22 +59,44 @@ impl fmt::Display for Repository {
 }
 
 impl RepositoryArgs {
-    /// The repository, if one is named.
-    pub(super) fn repository(&self) -> anyhow::Result<Option<Repository>> {
+    /// The repository, if one is named. `files`: of --ca-file and --token-file.
+    pub(super) fn repository(
+        &self,
+        access: &AccessArgs,
+        (ca_file, token_file): (Option<&Path>, Option<&Path>),
+    ) -> anyhow::Result<Option<Repository>> {
         let Some(repo) = &self.repo else { return Ok(None) };
-        let url = if repo.contains("://") { repo.clone() } else { of_folder(repo)? };
+        let url = match of_ssh(repo) {
+            Some(url) => url,
+            None if repo.contains("://") => repo.clone(),
+            None => of_folder(repo)?,
+        };
         // here, since every message about a repository names its URL
         if Url::parse(&url).is_ok_and(|url| url.password().is_some() || has_user(&url)) {
             let usage = "--repo has a user name or password in it; expected https://host/path or ssh://git@host/path";
             return Err(Usage(usage.to_owned()).into());
         }
-        Ok(Some(Repository { url, branch: self.branch.clone(), path: self.path.clone() }))
+        let access = match Url::parse(&url) {
+            Ok(url) => access.access(&url, ca_file, token_file)?,
+            // which is said where it is fetched
+            Err(_) => Access::default(),
+        };
+        Ok(Some(Repository { url, branch: self.branch.clone(), path: self.path.clone(), access }))
     }
 }
 
 /// Over ssh a user name is no secret; elsewhere it may be a token.
 fn has_user(url: &Url) -> bool {
     url.scheme() != "ssh" && !url.username().is_empty()
+}
+
+/// `user@host:path`, as Git writes it for ssh. A folder of such a name is one.
+fn of_ssh(text: &str) -> Option<String> {
+    let (place, path) = text.split_once(':')?;
+    let (user, host) = place.split_once('@')?;
+    let plain = |part: &str| !part.is_empty() && !part.contains(['/', '@', ':']);
+    let is = plain(user) && plain(host) && !path.starts_with("//") && !path.is_empty() && !Path::new(text).exists();
+    is.then(|| format!("ssh://{user}@{host}/{}", path.trim_start_matches('/')))
 }
 
 fn of_folder(path: &str) -> anyhow::Result<String> {
@@ -100,25 +125,48 @@ impl Repository {
         request.reference = self.branch.clone().map_or(Reference::Default, Reference::Branch);
         request.path.clone_from(&self.path);
         request.timeout = timeout.unwrap_or(FETCH);
+        request.access = self.access.clone();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from)?;
         let mut documents = Documents::default();
         let snapshot = runtime
             .block_on(async {
-                let snapshot = git.snapshot(&request).await?;
+                let snapshot = self.snapshot(&git, &mut request).await?;
                 let files: Vec<_> = snapshot.tip_files.iter().collect();
                 // one call does so much and no more; here nobody else waits for it
                 for _ in 0..MOST_ROUNDS {
                     if documents.judge(&git, CLONE, &files, keys, now).await? == 0 {
-                        return Ok::<_, crate::git::GitError>(Some(snapshot));
+                        return Ok::<_, GitError>(Some(snapshot));
                     }
                 }
                 Ok(None)
             })
-            .with_context(|| format!("cannot read {self}"))?;
+            .map_err(|error| anyhow!("cannot read {self}: {}", in_options(&error.to_string())))?;
         let Some(snapshot) = snapshot else {
             return Err(anyhow!("{self} has more documents to verify than is sensible (LimitExceeded)").into());
         };
         self.choose(&snapshot, &documents, workspace, now)
+    }
+
+    /// Fetches, and asks Git's credential helpers where the server wants to know who asks, as Git does.
+    async fn snapshot(&self, git: &Git, request: &mut Request) -> Result<Snapshot, GitError> {
+        let first = git.snapshot(request).await;
+        let (Err(GitError::Authentication(_)), Login::None, Ok(url)) =
+            (&first, &request.access.login, Url::parse(&self.url))
+        else {
+            return first;
+        };
+        if url.scheme() != "https" {
+            return first;
+        }
+        let Some((credential, login)) = Credential::of(&url) else { return first };
+        request.access.login = login;
+        let second = git.snapshot(request).await;
+        match &second {
+            Ok(_) => credential.was(true),
+            Err(GitError::Authentication(_)) => credential.was(false),
+            Err(_) => {}
+        }
+        second
     }
 
     /// The document among those at the tip that would be accepted.
