@@ -133,7 +133,7 @@ impl Agents {
         let like_agent = strsim::damerau_levenshtein(&kind.to_lowercase(), "agent") <= 1;
         let like_ours = group.is_empty() || strsim::damerau_levenshtein(&group.to_lowercase(), GROUP) <= 2;
         match (group == GROUP, kind.as_str()) {
-            (true, "Agent") if api_version == API_VERSION => return self.agent(manifest, served),
+            (true, "Agent") if api_version == API_VERSION => self.agent(manifest, served),
             (true, "Agent") => fault(format!("an Agent of {api_version:?}; this program knows {API_VERSION}")),
             (true, kind) if !KINDS.contains(&kind) => {
                 fault(format!("a {kind:?} of {api_version}; did you mean Agent?"));

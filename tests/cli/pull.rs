@@ -449,7 +449,7 @@ fn wrong_usage_and_missing_keys_are_said_before_anything_is_asked() {
 }
 
 /// A signed document with this version and these more members.
-fn version(desk: &Desk, version: &str, more: Value) -> Value {
+fn version(desk: &Desk, version: &str, more: &Value) -> Value {
     let mut document: Value = serde_json::from_str(JSON).unwrap();
     document["version"] = version.into();
     for (name, value) in more.as_object().unwrap() {
@@ -463,8 +463,11 @@ fn version(desk: &Desk, version: &str, more: Value) -> Value {
 #[tokio::test]
 async fn a_file_that_holds_a_later_version_is_not_replaced_by_an_older_one_whoever_serves_it() {
     let desk = Desk::new();
-    let (one, two, other) =
-        (version(&desk, "1", json!({})), version(&desk, "2", json!({})), version(&desk, "2", json!({"content": {}})));
+    let (one, two, other) = (
+        version(&desk, "1", &json!({})),
+        version(&desk, "2", &json!({})),
+        version(&desk, "2", &json!({"content": {}})),
+    );
     let repo = GitRepo::new().await;
     repo.commit_files("old", [("policies/p.json", one.to_string())]).await;
     let folder = repo.origin().display().to_string();
@@ -520,11 +523,11 @@ async fn a_file_that_holds_a_later_version_is_not_replaced_by_an_older_one_whoev
 #[test]
 fn a_file_that_holds_a_better_copy_of_the_version_stays_and_what_is_no_verified_version_is_replaced() {
     let desk = Desk::new();
-    let one = version(&desk, "1", json!({}));
+    let one = version(&desk, "1", &json!({}));
     let url = Server::new(ok(&one.to_string())).url();
     // signed later, by the same key
     std::thread::sleep(std::time::Duration::from_millis(1100));
-    let later = version(&desk, "1", json!({}));
+    let later = version(&desk, "1", &json!({}));
     assert_ne!(one["updated_at"], later["updated_at"]);
     desk.write("p.json", &later.to_string());
     let ended = pull(&desk, &["--backend", &url, "--out", "p.json"]);
@@ -532,16 +535,16 @@ fn a_file_that_holds_a_better_copy_of_the_version_stays_and_what_is_no_verified_
     assert!(ended.err.contains("was left as it was"), "{}", ended.err);
     // what is past its time was a version too
     let end = jiff::Timestamp::now() + std::time::Duration::from_secs(3);
-    let expired = version(&desk, "7", json!({"expires_at": end.to_string()}));
+    let expired = version(&desk, "7", &json!({"expires_at": end.to_string()}));
     desk.write("p.json", &expired.to_string());
     while jiff::Timestamp::now() <= end {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     assert_eq!(pull(&desk, &["--backend", &url, "--out", "p.json"]).code, 1);
     // what nobody signed, what is for another workspace, and what is none at all
-    let mut forged = version(&desk, "8", json!({}));
+    let mut forged = version(&desk, "8", &json!({}));
     forged["version"] = "9".into();
-    let elsewhere = version(&desk, "9", json!({"workspace_id": "ws_b"}));
+    let elsewhere = version(&desk, "9", &json!({"workspace_id": "ws_b"}));
     for text in [forged.to_string(), elsewhere.to_string(), "{".to_owned(), String::new(), "x".repeat(300 << 10)] {
         desk.write("p.json", &text);
         let ended = pull(&desk, &["--backend", &url, "--out", "p.json"]);

@@ -80,8 +80,12 @@ fn nested(repository: &Repository, depth: usize, part: &str) {
     commit_tree(repository, &tree);
 }
 
+/// What it is, how it is committed, and a word of the verdicts.
+type Hostile = (&'static str, fn(&Repository), &'static str);
+
 /// What somebody without a key may commit, each with a word that has to stand in the verdicts.
-fn hostile() -> Vec<(&'static str, fn(&Repository), &'static str)> {
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn hostile() -> Vec<Hostile> {
     vec![
         ("64 folders", |repository| nested(repository, 64, "x"), "Malformed"),
         ("65 folders", |repository| nested(repository, 65, "x"), "LimitExceeded"),

@@ -117,6 +117,7 @@ impl Drop for Server {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "an arm a manner")]
 async fn answer(root: PathBuf, manner: Manner, request: Request<Incoming>) -> Response<Body> {
     let pack = request.method() == "POST";
     match manner {

@@ -118,7 +118,8 @@ impl Walk {
         for (name, value) in &mut *members {
             let of_one = properties.and_then(|properties| properties.get(name)).or(of_all);
             let Some(schema) = of_one else {
-                if !open && !(self.steps.is_empty() && self.known.contains(name)) {
+                let known_here = self.steps.is_empty() && self.known.contains(name);
+                if !open && !known_here {
                     let known: Vec<&str> = properties.into_iter().flatten().map(|(name, _)| &**name).collect();
                     let message = unknown(name, &known);
                     self.within(Step::Member(name.clone()), |walk| walk.fault(&message));
@@ -135,7 +136,8 @@ impl Walk {
             members.shift_remove(&name);
         }
         for name in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
-            if !members.contains_key(name) && !(self.steps.is_empty() && name == "metadata") {
+            let said_elsewhere = self.steps.is_empty() && name == "metadata";
+            if !members.contains_key(name) && !said_elsewhere {
                 self.within(Step::Member(name.to_owned()), |walk| walk.fault("is missing"));
             }
         }
@@ -165,7 +167,7 @@ impl Walk {
             if !seen.insert(key) {
                 let what = if set { "the item".to_owned() } else { format!("the {}", keys.join(" and ")) };
                 self.within(Step::Item(index), |walk| {
-                    walk.fault(&format!("{what} of one before it; expected each once"))
+                    walk.fault(&format!("{what} of one before it; expected each once"));
                 });
             }
         }
