@@ -48,7 +48,9 @@ fn parse(entry: &str) -> Option<(String, Option<u16>)> {
     let authority: Authority = entry.parse().ok()?;
     let host = authority.host().to_ascii_lowercase();
     let plain = host.strip_prefix("*.").unwrap_or(&host);
-    let good = !plain.is_empty() && !plain.contains(['*', '@', '%']) && !entry.contains('@');
+    // an address in brackets was looked at by the parser, which takes more of a name than hosts have
+    let name = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    let good = !plain.is_empty() && (plain.starts_with('[') || name(plain)) && !entry.contains('@');
     let port = authority.port();
     // `host:` and `host:99999` are no hosts either
     (good && port.is_some() == (entry.len() > authority.host().len()))

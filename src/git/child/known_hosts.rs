@@ -297,8 +297,11 @@ mod tests {
     #[test]
     fn what_is_revoked_is_believed_under_no_name_and_no_port() {
         for pattern in ["host", "h?st", "*", "HOST", "[host]:2222", "[h?st]:*", "x,host", "*,!other"] {
-            let text = format!("[host]:2222 {KEY}\nhost {OTHER}\n@revoked {pattern} {KEY}\n");
+            let text = format!("host {KEY}\nhost {OTHER}\n@revoked {pattern} {KEY}\n");
             assert_eq!(believes(&text, "host", 2222), [key(OTHER)], "{pattern}");
+            // as with ssh, the port's own key stands before the host's of that kind, and is revoked
+            let text = format!("[host]:2222 {KEY}\nhost {OTHER}\n@revoked {pattern} {KEY}\n");
+            assert_eq!(believes(&text, "host", 2222), [], "{pattern}");
         }
         assert_eq!(believes(&format!("host {KEY}\n@revoked *,!host {KEY}"), "host", 22), [key(KEY)]);
     }
