@@ -301,6 +301,7 @@ async fn a_server_that_sends_a_byte_at_a_time_is_killed_when_the_time_is_over() 
     let start = Instant::now();
     refused(fixture.git.snapshot(&request).await, "GitOperationFailed", "gave up after 2s");
     assert!(start.elapsed() < SOON);
+    assert_eq!(children(&fixture.data()), []);
     works(&fixture).await;
 }
 
