@@ -175,9 +175,7 @@ impl Agents {
             self.fault((&origin.0, origin.1), format!("{place}: Agent {name}: {fault}"));
         }
         // hosts and paths that the API server refuses by their form, the policy's rules refuse in words of their own
-        let judged_too =
-            |fault: &String| ["allowedHosts: ", "allowedPaths: ", ".endpoint: "].iter().any(|at| fault.contains(at));
-        if !faults.iter().all(judged_too) {
+        if !faults.iter().all(|fault| is_judged_too(fault)) {
             return;
         }
         let Some(name) = named else {
@@ -196,5 +194,15 @@ impl Agents {
                 self.fault((&origin.0, origin.1), message);
             }
         }
+    }
+}
+
+/// Whether a fault of form, which begins with its place, is of a host, a path or an endpoint.
+fn is_judged_too(fault: &str) -> bool {
+    match fault.split_once(": ").map_or(fault, |(place, _)| place) {
+        "spec.permissions.network.allowedHosts"
+        | "spec.permissions.filesystem.allowedPaths"
+        | "spec.model.endpoint" => true,
+        place => place.starts_with("spec.fallbackModels[") && place.ends_with("].endpoint"),
     }
 }

@@ -53,7 +53,7 @@ impl Checkout {
         let commit = self.commit(revision)?.id();
         let documents = self.listing("").and_then(|documents| self.told(documents.at(commit, path)))?;
         let Some(file) = documents else {
-            bail!("there is no document {path} in {revision}; paths are given from the root of the repository");
+            bail!("there is no {path} in {revision}; paths are given from the root of the repository");
         };
         match file.kind {
             FileKind::Regular if file.size > limit as u64 => {

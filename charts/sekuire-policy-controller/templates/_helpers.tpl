@@ -47,7 +47,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* The families of a Service; nothing where the cluster's default does. */}}
 {{- define "sekuire.families" -}}
 {{- with .ipFamilyPolicy }}
-ipFamilyPolicy: {{ . }}
+ipFamilyPolicy: {{ . | quote }}
 {{- end }}
 {{- with .ipFamilies }}
 ipFamilies:

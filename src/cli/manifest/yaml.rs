@@ -114,7 +114,8 @@ impl Builder {
         let Some(tag) = tag else {
             return if style == ScalarStyle::Plain { plain() } else { Ok(Value::from(text)) };
         };
-        let kind = match tag.core_suffix() {
+        let kind = tag.suffix_in_namespace("tag:yaml.org,2002:");
+        let kind = match kind.as_deref() {
             // a tag that nobody knows says nothing, and what it stands before is a text
             None | Some("str" | "timestamp") => return Ok(Value::from(text)),
             Some("binary") => {
