@@ -41,7 +41,7 @@ const SOME_TIME: &str = "\"9999-01-01T00:00:00Z\"";
 /// An object of a kind as it was sent. Reading one fails only where the text is no JSON object.
 #[derive(Clone, Debug)]
 pub struct Sent<K> {
-    /// What can be read of [`METADATA`].
+    /// What can be read of the metadata.
     pub metadata: ObjectMeta,
     /// The object, with no more of its metadata than that; or why it cannot be read.
     pub object: Result<Box<K>, Box<Unreadable>>,

@@ -21,7 +21,7 @@ const BATCH_BYTES: u64 = 8 << 20;
 /// ended: so whoever may write to a repository can make it late, and nothing else.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    /// Bytes of documents; each counts for [`EACH`] more, for its signatures.
+    /// Bytes of documents; each counts for `EACH` more, for its signatures.
     pub bytes: u64,
     /// From the first document on. The batch that is under way is finished.
     pub time: Duration,

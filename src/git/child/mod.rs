@@ -1,5 +1,5 @@
 //! The child process: one job, done with libgit2, under limits that it sets itself before it opens anything, and locked in
-//! ([`sandbox`]) before it reads anything that strangers wrote.
+//! (`sandbox`) before it reads anything that strangers wrote.
 //!
 //! No runtime and no concurrency but one thread, which waits for the parent to go away.
 
