@@ -140,7 +140,15 @@ async fn whoever_writes_a_repository_cannot_have_the_credentials_of_a_secret_sen
         let ready = |c: &Condition| c.type_ == "Ready" && c.status == "True";
         team.repository("Ready", |status| status.conditions.iter().any(ready)).await;
 
-        let before = asked();
+        // the Secret and the repository may each have had a look of their own
+        let mut before = asked();
+        loop {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            let now = asked();
+            if std::mem::replace(&mut before, now) == now {
+                break;
+            }
+        }
         for url in [
             format!("https://localhost:{theirs}/{way}/origin.git"),
             format!("https://127.0.0.1:{}/{way}/origin.git", web.port()),
