@@ -150,7 +150,13 @@ impl Election {
         if self.seen.is_some() && matches!((old, new), (Some(old), Some(new)) if new < old) {
             return;
         }
-        let (changed, leads) = (old != new, self.sender.borrow().is_some());
+        self.found(lease);
+    }
+
+    /// The Lease is so now, by the watch or since it was asked for; whoever comes first says that it is not as it was written.
+    fn found(&mut self, lease: Option<Lease>) {
+        let known = self.seen.as_ref().and_then(|(known, _)| known.as_ref()).map(version);
+        let (changed, leads) = (known != lease.as_ref().map(version), self.sender.borrow().is_some());
         self.is_now(lease);
         if changed && leads {
             // put back soon, and not in a spin
@@ -232,7 +238,7 @@ impl Election {
     async fn look_again(&mut self) {
         self.retry_at = Some(Instant::now() + RETRY);
         match tokio::time::timeout(WRITE_TIMEOUT, self.api.get_opt(NAME)).await {
-            Ok(Ok(lease)) => self.is_now(lease.map(read)),
+            Ok(Ok(lease)) => self.found(lease.map(read)),
             failed => {
                 let why = failed.map_or_else(|_| "no answer".to_owned(), |result| format!("{:?}", result.err()));
                 tracing::warn!(error = %why, "Lease not read");
