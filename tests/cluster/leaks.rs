@@ -182,7 +182,10 @@ async fn secrets(client: Client, stop: &CancellationToken) {
             let public = PUBLIC.contains(&&*key)
                 || [".crt", ".pub", ".asc", "allowed_signers"].iter().any(|end| key.ends_with(end));
             let value = String::from_utf8_lossy(&value.0).into_owned();
-            if !public && value.trim().len() >= SHORTEST {
+            // one letter over and over, with which tests fill fields of any object, is no secret
+            let letters = value.trim().as_bytes();
+            let filler = letters.iter().all(|letter| Some(letter) == letters.first());
+            if !public && !filler && letters.len() >= SHORTEST {
                 self::secret(&format!("key {key} of Secret {name}"), value);
             }
         }
