@@ -268,7 +268,7 @@ async fn a_genuine_request_is_answered_beside_pods_that_do_all_they_can() {
     let peak = memory(&controller, "VmHWM").saturating_sub(idle);
     println!("half took {median:?} or less, the slowest {slowest:?}; {peak} KiB above idle were in use");
     // an API server waits for ten seconds; handshakes of hundreds, and all other tests, share two cores here
-    assert!(median < Duration::from_secs(3) && slowest < Duration::from_secs(10), "{took:?}");
+    assert!(median < Duration::from_secs(1) && slowest < Duration::from_secs(5), "{took:?}");
     assert!(peak < ROOM_KIB, "{peak} KiB above idle");
     assert!(controller.get("/healthz").await.is_ok());
     attacks.abort_all();
