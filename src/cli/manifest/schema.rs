@@ -12,7 +12,7 @@ use kube::core::cel::{CompiledSchema, Validator, compile_schema};
 use kube::core::schema::StructuralSchemaRewriter;
 use regex::Regex;
 use schemars::generate::SchemaSettings;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Step, path};
 
@@ -32,7 +32,9 @@ impl Served {
     pub(in crate::cli) fn of<K: CustomResourceExt>() -> Served {
         let versions = K::crd().spec.versions;
         let schema = versions.into_iter().find_map(|version| version.schema?.open_api_v3_schema);
-        let schema = schema.and_then(|schema| serde_json::to_value(schema).ok()).unwrap_or_default();
+        // without a schema no member is known, so that none is taken; our kinds have one
+        let nothing = || json!({"type": "object", "properties": {}});
+        let schema = schema.and_then(|schema| serde_json::to_value(schema).ok()).unwrap_or_else(nothing);
         let settings = SchemaSettings::openapi3().with(|settings| settings.inline_subschemas = true);
         let metadata =
             settings.with_transform(StructuralSchemaRewriter).into_generator().into_root_schema_for::<ObjectMeta>();
